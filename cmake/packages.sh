@@ -1,0 +1,77 @@
+#!/bin/sh
+# Installs the Debian 12 packages that are missing. When none is, it does nothing and needs no rights.
+#
+#   cmake/packages.sh run            to build and run parleyd
+#   cmake/packages.sh run test       to run the tests besides
+#   cmake/packages.sh --list test    only prints the names
+#
+# command/package is wanted unless the command is there, whoever installed it: a newer Node.js, say, is left alone.
+set -eu
+
+run='make gcc libc6-dev cmake ninja-build pkg-config/pkgconf curl/curl
+    libwebsockets-dev libwebsockets-evlib-uv libuv1-dev libjwt-dev
+    libjansson-dev libmsgpack-dev libinih-dev zlib1g-dev'
+
+test='clang/clang libclang-rt-14-dev clang-format-14/clang-format-14
+    libcmocka-dev libssl-dev openssl/openssl
+    python3 python3-websockets python3-msgpack python3-jwt
+    node/nodejs npm/npm chromium/chromium fonts-dejavu-core'
+
+die() {
+    printf 'packages.sh: %s\n' "$1" >&2
+    exit 1
+}
+
+is_installed() {
+    [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+missing() {
+    for entry; do
+        case $entry in
+        */*) command -v "${entry%/*}" >/dev/null || echo "${entry#*/}" ;;
+        *) is_installed "$entry" || echo "$entry" ;;
+        esac
+    done
+}
+
+list=false
+wanted=
+for name; do
+    case $name in
+    --list) list=true ;;
+    run) wanted="$wanted $run" ;;
+    test) wanted="$wanted $test" ;;
+    *) die "unknown list: $name (run, test)" ;;
+    esac
+done
+[ -n "$wanted" ] || die 'which list: run, test?'
+
+if $list; then
+    for entry in $wanted; do echo "${entry#*/}"; done
+    exit
+fi
+if ! command -v dpkg-query >/dev/null; then
+    echo 'packages.sh: not a Debian, so nothing is installed; what is needed:' $("$0" --list "$@") >&2
+    exit 0
+fi
+
+# shellcheck disable=SC2086 # words are what is meant
+packages=$(missing $wanted | sort -u | tr '\n' ' ')
+[ -n "$packages" ] || exit 0
+
+if [ "$(id -u)" = 0 ]; then
+    sudo=
+elif command -v sudo >/dev/null; then
+    sudo=sudo
+else
+    die "missing packages, and neither root nor sudo to install them. As root: apt-get install $packages"
+fi
+echo "Installing: $packages"
+# --no-remove: better to stop than to take something away for what we want.
+# shellcheck disable=SC2086
+{
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get -q -o Acquire::Retries=3 update &&
+        $sudo env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends --no-remove \
+            -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 install $packages
+} </dev/null || die "apt-get could not install: $packages"
