@@ -1,0 +1,104 @@
+#include "server/base/metrics.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static struct pl_buf text;
+
+static int export(void **state)
+{
+    (void)state;
+    pl_buf_done(&text);
+    pl_metrics_export(&text);
+    return 0;
+}
+
+static int done(void **state)
+{
+    (void)state;
+    pl_buf_done(&text);
+    return 0;
+}
+
+static unsigned count_of(const char *needle)
+{
+    unsigned count = 0;
+
+    for (const char *s = pl_buf_cstr(&text); (s = strstr(s, needle)); s++) {
+        count++;
+    }
+    return count;
+}
+
+static const char *const names[] = {
+#define PL_METRIC(id, type, name, help) name,
+#define PL_SERIES(id, series, labels)
+#include "server/base/metrics.def"
+#undef PL_METRIC
+#undef PL_SERIES
+};
+
+static void every_metric_has_one_help_and_one_type(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        char line[128];
+
+        snprintf(line, sizeof(line), "# HELP %s ", names[i]);
+        assert_int_equal(count_of(line), 1);
+        snprintf(line, sizeof(line), "# TYPE %s ", names[i]);
+        assert_int_equal(count_of(line), 1);
+    }
+    assert_int_equal(count_of("# HELP realtime_accepted_total Connections accepted.\n"), 1);
+    assert_int_equal(count_of("# TYPE realtime_active_queues gauge\n"), 1);
+    assert_int_equal(count_of("# TYPE realtime_accepted_total counter\n"), 1);
+    assert_int_equal(count_of("# TYPE realtime_loop_lag_seconds histogram\n"), 1);
+}
+
+static void every_series_shows_its_value(void **state)
+{
+    pl_metric_add(PL_S_ACCEPTED, 40);
+    pl_metric_add(PL_S_ACCEPTED, 2);
+    pl_metric_set(PL_S_QUEUES_LONGPOLL, 7);
+    pl_metric_set(PL_S_LAST_EVENT_ID, UINT64_MAX);
+    export(state);
+    assert_int_equal(count_of("\nrealtime_accepted_total 42\n"), 1);
+    assert_int_equal(count_of("\nrealtime_active_queues{transport=\"websocket\"} 0\n"), 1);
+    assert_int_equal(count_of("\nrealtime_active_queues{transport=\"longpoll\"} 7\n"), 1);
+    assert_int_equal(count_of("\nrealtime_last_event_id 18446744073709551615\n"), 1);
+    assert_int_equal(count_of("\nrealtime_build_info{version=\"" PL_VERSION "\"} "), 1);
+}
+
+static void a_histogram_is_cumulative_and_in_seconds(void **state)
+{
+    pl_metric_observe_us(PL_S_DELIVERY_LATENCY, 100, 3);
+    pl_metric_observe_us(PL_S_DELIVERY_LATENCY, 101, 1);
+    pl_metric_observe_us(PL_S_DELIVERY_LATENCY, 10000000, 1);
+    pl_metric_observe_us(PL_S_DELIVERY_LATENCY, 60000000, 2);
+    export(state);
+    assert_int_equal(count_of("realtime_delivery_latency_seconds_bucket{le=\"0.0001\"} 3\n"), 1);
+    assert_int_equal(count_of("realtime_delivery_latency_seconds_bucket{le=\"0.00025\"} 4\n"), 1);
+    assert_int_equal(count_of("realtime_delivery_latency_seconds_bucket{le=\"5\"} 4\n"), 1);
+    assert_int_equal(count_of("realtime_delivery_latency_seconds_bucket{le=\"10\"} 5\n"), 1);
+    assert_int_equal(count_of("realtime_delivery_latency_seconds_bucket{le=\"+Inf\"} 7\n"), 1);
+    assert_int_equal(count_of("realtime_delivery_latency_seconds_sum 130.000401\n"), 1);
+    assert_int_equal(count_of("realtime_delivery_latency_seconds_count 7\n"), 1);
+    assert_int_equal(count_of("realtime_loop_lag_seconds_count 0\n"), 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(every_metric_has_one_help_and_one_type, export, done),
+        cmocka_unit_test_teardown(every_series_shows_its_value, done),
+        cmocka_unit_test_teardown(a_histogram_is_cumulative_and_in_seconds, done),
+    };
+
+    return cmocka_run_group_tests_name("base/metrics", tests, NULL, NULL);
+}
