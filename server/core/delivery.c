@@ -1,0 +1,499 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/base/alloc.h"
+#include "server/base/metrics.h"
+#include "server/core/queue_priv.h"
+
+/* Delivery: push to queues that are up to date, pull for those that are not. Both ask the same predicate, and both leave the
+ * same marks, so that a later resume knows what was due. */
+
+/* ---- rule 3 ---- */
+
+static bool is_narrowed_to(const struct pl_event *e, const struct pl_sub *s)
+{
+    for (uint32_t i = 0; i < s->topic_count; i++) {
+        const struct pl_topic_ref *r = &s->topics[i];
+
+        if (r->topic->hash == e->topic_hash && r->topic->len == e->topic.len &&
+            e->id > r->since && memcmp(r->topic->name, e->topic.s, e->topic.len) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool pl_deliver__concerns(const struct pl_event *e, const struct pl_sub *s)
+{
+    const struct pl_queue *q = s->queue;
+    const struct pl_user *u = q->user;
+
+    if (e->id <= s->since) {
+        return false;
+    }
+    if (e->has_subscribers) {
+        if (!pl_event__lists(e, pl_user_id(u), u->is_number, u->number)) {
+            return false;
+        }
+    } else if ((s->all_since == PL_NARROWED || e->id <= s->all_since) && !is_narrowed_to(e, s)) {
+        return false;
+    }
+    if (e->exclude_user.len > 0 && pl_str_eq(e->exclude_user, pl_user_id(u))) {
+        return false;
+    }
+    return !(e->has_exclude_queue && memcmp(e->exclude_queue, q->id, sizeof(q->id)) == 0);
+}
+
+/* ---- marks ---- */
+
+static void mark_handed(struct pl_sub *s, int64_t id)
+{
+    if (s->first == 0 && id > s->queue->acked) {
+        s->first = id;
+    }
+    if (id > s->last) {
+        s->last = id;
+    }
+}
+
+static void mark_pending(struct pl_sub *s, int64_t id)
+{
+    if (s->first == 0 && id > s->queue->acked) {
+        s->first = id;
+    }
+    if (s->pending == 0) {
+        s->pending = id;
+    }
+}
+
+void pl_deliver__note(struct pl_event *e, struct pl_sub *s)
+{
+    if (pl_deliver__concerns(e, s)) {
+        mark_pending(s, e->id);
+    }
+}
+
+static void count_delivered(enum pl_transport t, uint64_t events)
+{
+    pl_metric_add(t == PL_TRANSPORT_WEBSOCKET ? PL_S_DELIVERED_WEBSOCKET : PL_S_DELIVERED_LONGPOLL,
+                  events);
+}
+
+/* Hands a frame to the link; a poll's link is spent by it. The frame is the caller's. */
+static bool hand_over(struct pl_queue *q, struct pl_frame *f, uint32_t events)
+{
+    struct pl_link *l = q->link;
+    const struct pl_link_ops *ops = l->ops;
+
+    if (!ops->send(l, f, events)) {
+        q->behind = true;
+        return false;
+    }
+    count_delivered(ops->transport, events);
+    if (ops->one_answer) {
+        pl_queue__unlink(q);
+        if (ops->spent != NULL) {
+            ops->spent(l);
+        }
+    }
+    return true;
+}
+
+/* An answer to a poll carries whatever else is due. */
+static bool say_events(struct pl_queue *q, const struct pl_batch *b)
+{
+    bool carries_due = q->link->ops->one_answer;
+    struct pl_frame *f = pl_outbox__events(q, b);
+    bool taken = hand_over(q, f, b->count);
+
+    pl_frame_unref(f);
+    if (taken && carries_due) {
+        q->due = 0;
+    }
+    return taken;
+}
+
+/* ---- push ---- */
+
+static bool push_one(struct pl_queue *q, struct pl_event *e)
+{
+    bool taken;
+
+    if (q->held > 0) {
+        q->behind = true;
+    }
+    if (q->link == NULL || q->behind) {
+        return false;
+    }
+    if (q->link->ops->one_answer && q->due != 0) {
+        taken = say_events(q, &(struct pl_batch){&e, 1, e->id});
+    } else {
+        taken = hand_over(q, pl_event__frame(e, q->link->codec), 1);
+    }
+    if (taken) {
+        q->sent = e->id;
+    }
+    return taken;
+}
+
+static uint32_t offer(struct pl_event *e, struct pl_sub *s)
+{
+    struct pl_queue *q = s->queue;
+    uint32_t taken = 0;
+
+    if (e->id <= q->sent || !pl_deliver__concerns(e, s)) {
+        /* Also when this very event went out through another of its channels. */
+        if (q->offered == e->id && q->offered_sent && pl_deliver__concerns(e, s)) {
+            mark_handed(s, e->id);
+        }
+        return 0;
+    }
+    if (q->offered != e->id) {
+        q->offered = e->id;
+        q->offered_sent = push_one(q, e);
+        taken = q->offered_sent;
+    }
+    if (q->offered_sent) {
+        mark_handed(s, e->id);
+    } else {
+        mark_pending(s, e->id);
+    }
+    return taken;
+}
+
+static uint32_t offer_all(struct pl_event *e, const struct pl_sub_array *a)
+{
+    uint32_t taken = 0;
+
+    for (uint32_t i = 0; i < a->count; i++) {
+        taken += offer(e, a->items[i]);
+    }
+    return taken;
+}
+
+static uint32_t offer_user(struct pl_event *e, struct pl_user *u, const struct pl_channel *c)
+{
+    uint32_t taken = 0;
+
+    pl_list_foreach (n, &u->queues) {
+        struct pl_queue *q = pl_queue__of_user_node(n);
+
+        for (uint32_t i = 0; i < q->sub_count; i++) {
+            if (q->subs[i].channel == c) {
+                taken += offer(e, &q->subs[i]);
+            }
+        }
+    }
+    return taken;
+}
+
+static uint32_t offer_listed(struct pl_hub *h, struct pl_event *e, const struct pl_channel *c)
+{
+    uint32_t taken = 0;
+    char text[24];
+
+    for (size_t i = 0; i < e->number_count; i++) {
+        struct pl_str id = {text, pl_format_int(e->numbers[i], text)};
+        struct pl_user *u = pl_hub_user_find(h, id);
+
+        taken += u != NULL ? offer_user(e, u, c) : 0;
+    }
+    for (size_t i = 0; i < e->name_count; i++) {
+        struct pl_user *u = pl_hub_user_find(h, e->names[i]);
+
+        taken += u != NULL ? offer_user(e, u, c) : 0;
+    }
+    return taken;
+}
+
+static uint32_t offer_channel(struct pl_hub *h, struct pl_event *e, struct pl_channel *c)
+{
+    const struct pl_topic *t;
+    uint32_t taken = 0;
+
+    if (e->has_subscribers) {
+        /* Whichever is shorter: those listed, or those in the channel. */
+        if (e->number_count + e->name_count < c->whole.count + c->narrowed.count) {
+            return offer_listed(h, e, c);
+        }
+        return offer_all(e, &c->whole) + offer_all(e, &c->narrowed);
+    }
+    taken = offer_all(e, &c->whole);
+    t = pl_channel__topic(c, e->topic);
+    for (uint32_t i = 0; t != NULL && i < t->member_count; i++) {
+        taken += offer(e, t->members[i].sub);
+    }
+    return taken;
+}
+
+uint32_t pl_deliver__event(struct pl_hub *h, struct pl_event *e,
+                           struct pl_channel *const *channels, size_t count)
+{
+    uint32_t taken = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        taken += offer_channel(h, e, channels[i]);
+    }
+    return taken;
+}
+
+/* ---- pull ---- */
+
+/* One channel of the merge. */
+struct reader {
+    struct pl_sub *sub;
+    uint32_t next;     /* ring entry */
+    int64_t first, last; /* taken from here; 0: none */
+};
+
+struct pull {
+    struct pl_queue *q;
+    struct reader *readers;
+    struct pl_batch batch;
+    int64_t upto;      /* examined */
+    size_t bytes;
+    bool full;         /* a bound was reached: more may follow */
+};
+
+/* Served from the ring only what the ring holds: is anything that was due below its floor? */
+static bool has_lost(const struct pl_sub *s, int64_t sent)
+{
+    int64_t from = s->pending - 1 > sent ? s->pending - 1 : sent;
+
+    return s->pending != 0 && s->channel->floor > from && s->channel->floor > s->since;
+}
+
+static const struct pl_ring_entry *peek(const struct pull *p, const struct reader *r)
+{
+    const struct pl_ring_entry *entry;
+
+    if (r->next >= r->sub->channel->ring_count) {
+        return NULL;
+    }
+    entry = pl_channel__entry(r->sub->channel, r->next);
+    return entry->event->id <= p->upto ? entry : NULL;
+}
+
+static struct pl_event *least(const struct pull *p)
+{
+    struct pl_event *found = NULL;
+
+    for (uint32_t i = 0; i < p->q->sub_count; i++) {
+        const struct pl_ring_entry *entry = peek(p, &p->readers[i]);
+
+        if (entry != NULL && (found == NULL || entry->event->id < found->id)) {
+            found = entry->event;
+        }
+    }
+    return found;
+}
+
+/* Advances every reader that stands at e; true if it concerns the queue through any of them. */
+static bool take_event(struct pull *p, const struct pl_event *e)
+{
+    bool concerns = false;
+
+    for (uint32_t i = 0; i < p->q->sub_count; i++) {
+        struct reader *r = &p->readers[i];
+        const struct pl_ring_entry *entry = peek(p, r);
+
+        if (entry == NULL || entry->event != e) {
+            continue;
+        }
+        r->next++;
+        if (pl_deliver__concerns(e, r->sub)) {
+            r->first = r->first == 0 && e->id > p->q->acked ? e->id : r->first;
+            r->last = e->id;
+            concerns = true;
+        }
+    }
+    return concerns;
+}
+
+static bool fits(struct pull *p, struct pl_event *e)
+{
+    const struct pl_config *cfg = p->q->hub->cfg;
+    size_t bytes = pl_event__bytes(e, p->q->link->codec).len;
+
+    if (p->batch.count > 0 && (p->batch.count >= (uint64_t)cfg->queue_batch_events ||
+                               p->bytes + bytes > (uint64_t)cfg->queue_batch_bytes)) {
+        p->full = true;
+        return false;
+    }
+    p->bytes += bytes;
+    return true;
+}
+
+static bool any_concern(const struct pull *p, const struct pl_event *e)
+{
+    for (uint32_t i = 0; i < p->q->sub_count; i++) {
+        const struct pl_ring_entry *entry = peek(p, &p->readers[i]);
+
+        if (entry != NULL && entry->event == e && pl_deliver__concerns(e, p->readers[i].sub)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Merges by id what the rings hold after the queue's position, as much as one answer may carry. */
+static void collect(struct pull *p)
+{
+    struct pl_hub *h = p->q->hub;
+    struct pl_event *e;
+
+    if (h->batch_cap < (size_t)h->cfg->queue_batch_events) {
+        h->batch_cap = (size_t)h->cfg->queue_batch_events;
+        h->batch = pl_realloc(h->batch, h->batch_cap * sizeof(struct pl_event *));
+    }
+    p->batch.events = h->batch;
+    while ((e = least(p)) != NULL) {
+        if (any_concern(p, e)) {
+            if (!fits(p, e)) {
+                break;
+            }
+            p->batch.events[p->batch.count++] = e;
+        }
+        (void)take_event(p, e);
+    }
+    p->batch.last_event_id = p->full ? p->batch.events[p->batch.count - 1]->id : p->upto;
+    if (p->batch.last_event_id < p->q->sent) {
+        p->batch.last_event_id = p->q->sent;
+    }
+}
+
+/* The batch is on its way (or there was nothing). */
+static void settle(struct pull *p)
+{
+    struct pl_queue *q = p->q;
+    bool whole = !p->full && p->upto >= q->hub->applied;
+
+    q->sent = p->batch.last_event_id;
+    q->behind = p->full || q->held > 0;
+    for (uint32_t i = 0; i < q->sub_count; i++) {
+        struct reader *r = &p->readers[i];
+
+        if (r->sub->first == 0) {
+            r->sub->first = r->first;
+        }
+        if (r->last > r->sub->last) {
+            r->sub->last = r->last;
+        }
+        if (whole) {
+            r->sub->pending = 0;
+        } else if (r->sub->pending != 0 && r->sub->pending <= q->sent) {
+            r->sub->pending = q->sent + 1;
+        }
+    }
+}
+
+static bool say_catchup(struct pl_queue *q)
+{
+    const struct pl_sub **lost = pl_alloc((q->sub_count + 1) * sizeof(*lost));
+    int64_t now = pl_queue__examined(q);
+    int64_t before = q->sent;
+    struct pl_frame *f;
+    size_t lost_count = 0;
+    bool taken;
+
+    for (uint32_t i = 0; q->catchup == PL_CATCHUP_TRIMMED && i < q->sub_count; i++) {
+        if (has_lost(&q->subs[i], q->sent)) {
+            lost[lost_count++] = &q->subs[i];
+        }
+    }
+    f = pl_outbox__catchup(q, now, lost, lost_count);
+    free(lost);
+    taken = hand_over(q, f, 0);
+    pl_frame_unref(f);
+    if (!taken) {
+        return false;
+    }
+    q->catchup = PL_CATCHUP_NONE;
+    q->sent = now;
+    q->behind = q->held > 0;
+    /* The client may not get this answer and ask again from where it was: what was lost stays due until it acks. */
+    q->acked = q->acked < now ? q->acked : now;
+    for (uint32_t i = 0; i < q->sub_count; i++) {
+        struct pl_sub *s = &q->subs[i];
+
+        if (s->first == 0 && before < now) {
+            s->first = (before > q->acked ? before : q->acked) + 1;
+        }
+        s->last = now;
+        s->pending = 0;
+    }
+    return true;
+}
+
+static bool say_due(struct pl_queue *q)
+{
+    while (q->due != 0) {
+        uint8_t left = q->due;
+        struct pl_frame *f = pl_outbox__due(q, &left);
+        bool taken = f == NULL || hand_over(q, f, 0);
+
+        pl_frame_unref(f);
+        if (!taken) {
+            return false;
+        }
+        q->due = left;
+    }
+    return true;
+}
+
+/* True if something was sent and there may be more to do. */
+static bool pull_events(struct pl_queue *q)
+{
+    struct pull p = {.q = q, .upto = pl_queue__examined(q)};
+    bool more = false;
+
+    p.readers = pl_alloc((q->sub_count + 1) * sizeof(*p.readers));
+    for (uint32_t i = 0; i < q->sub_count; i++) {
+        p.readers[i].sub = &q->subs[i];
+        p.readers[i].next = pl_channel__after(q->subs[i].channel, q->sent);
+        if (has_lost(&q->subs[i], q->sent)) {
+            q->catchup = PL_CATCHUP_TRIMMED;
+        }
+    }
+    if (q->catchup != PL_CATCHUP_NONE) {
+        free(p.readers);
+        return true;
+    }
+    collect(&p);
+    if (p.batch.count == 0 && !(q->link->ops->one_answer && q->due != 0)) {
+        settle(&p);
+    } else if (say_events(q, &p.batch)) {
+        settle(&p);
+        more = p.full;
+    }
+    free(p.readers);
+    return more;
+}
+
+void pl_deliver__pull(struct pl_queue *q)
+{
+    bool more = true;
+
+    while (more && q->link != NULL && !q->asking) {
+        if (q->catchup != PL_CATCHUP_NONE) {
+            more = say_catchup(q);
+        } else if (!q->link->ops->one_answer && !say_due(q)) {
+            more = false;
+        } else if (q->behind || q->due != 0) {
+            more = pull_events(q);
+        } else {
+            more = false;
+        }
+    }
+}
+
+void pl_queue_answer_empty(struct pl_queue *q)
+{
+    struct pl_batch none = {0};
+
+    if (q->link == NULL || !q->link->ops->one_answer) {
+        return;
+    }
+    none.last_event_id = pl_queue_tell_position(q);
+    (void)say_events(q, &none);
+}

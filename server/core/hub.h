@@ -1,0 +1,178 @@
+#ifndef PL_CORE_HUB_H
+#define PL_CORE_HUB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "protocol/request.h"
+#include "protocol/value.h"
+#include "server/base/buf.h"
+#include "server/base/config.h"
+#include "server/base/wheel.h"
+#include "server/core/bus.h"
+#include "server/core/link.h"
+
+/* The hub is one node's core: the server without a network. It holds channels with their rings, user records,
+ * and queues with their cursors, and decides who gets which event when (docs/decisions, "Delivery"). It does no
+ * I/O and reads no clock: time is set by pl_hub_set_time and by advancing the wheel; clients are reached through
+ * pl_link_ops, the other nodes through pl_bus_ops. Single-threaded; link and bus callbacks never re-enter it. */
+struct pl_hub;
+struct pl_queue;
+struct pl_user;
+
+struct pl_hub_options {
+    const struct pl_config *cfg;  /* queue.*, channel.*, limits.*, longpoll.*, transport.*: read when needed */
+    const struct pl_bus_ops *bus_ops;
+    void *bus;
+    bool ring_is_log;             /* the memory bus: channels need no opening, rings are all there is */
+    struct pl_wheel *wheel;
+    void (*random)(void *out, size_t len); /* queue ids */
+    int64_t epoch_start;          /* no id at or below this was given in this epoch; cursors below it are lost */
+};
+
+struct pl_hub *pl_hub_new(const struct pl_hub_options *o, uint64_t mono_ms, int64_t unix_ms);
+/* Links must have been taken off (pl_hub_end_links) before. */
+void pl_hub_free(struct pl_hub *h);
+void pl_hub_set_time(struct pl_hub *h, uint64_t mono_ms, int64_t unix_ms);
+uint64_t pl_hub_mono_ms(const struct pl_hub *h);
+int64_t pl_hub_unix_ms(const struct pl_hub *h);
+const struct pl_config *pl_hub_config(const struct pl_hub *h);
+/* For pl_parse_*. */
+struct pl_request_limits pl_hub_limits(const struct pl_hub *h);
+
+/* Numbers for /health and the gauges of /metrics. */
+struct pl_hub_stats {
+    uint64_t queues, queues_websocket, pending_polls, users, channels, ring_bytes;
+    int64_t applied;
+};
+void pl_hub_stats(const struct pl_hub *h, struct pl_hub_stats *ret);
+
+/* ---- what a bus tells the core ---- */
+
+/* An event was sequenced. prevs[i]: the id before it in channels[i], as the log has it. Applied to every open channel of it at first
+ * sight; copies are ignored. Returns how many links it was handed to. */
+uint32_t pl_hub_bus_event(struct pl_hub *h, int64_t id, const struct pl_bus_event *e, const int64_t *prevs);
+void pl_hub_bus_change(struct pl_hub *h, int64_t id, const struct pl_bus_change *c);
+/* Nothing else was sequenced up to id (canary, quiet bus). */
+void pl_hub_bus_applied(struct pl_hub *h, int64_t id);
+
+/* The answer to open: the channel's log after `floor` (= the after_id asked for, or higher where the log is trimmed),
+ * oldest first, known whole up to whole_to. */
+struct pl_bus_log_entry {
+    int64_t id;
+    int64_t prev; /* in this channel */
+    const struct pl_bus_event *event;
+};
+void pl_hub_bus_opened(struct pl_hub *h, struct pl_str channel, int64_t floor,
+                       const struct pl_bus_log_entry *entries, size_t count, int64_t whole_to);
+
+/* ---- identity and rights ---- */
+
+/* What a verified token says, applied to the user's record. reach_back: grants count from as far back as there is history
+ * (register, hello); else from now (refresh). An old token (iat before the record's last backend change, or before the newest
+ * token's) gives identity only. PL_ERR_DISCONNECTED: the user was disconnected after the token was issued, or is blocked.
+ * PL_ERR_OVERLOADED: limits.users. */
+struct pl_token_claims {
+    struct pl_str user_id;
+    const struct pl_membership *membership;
+    int64_t iat_ms; /* -1: absent, counts as older than everything a backend said */
+    int64_t exp_ms;
+};
+int pl_hub_apply_claims(struct pl_hub *h, const struct pl_token_claims *c, bool reach_back);
+
+/* "-12", "7": is the text the one decimal form of an integer within +-2^53-1? */
+bool pl_user_number(struct pl_str id, int64_t *ret);
+/* NULL if there is no record. */
+struct pl_user *pl_hub_user_find(struct pl_hub *h, struct pl_str user_id);
+struct pl_str pl_user_id(const struct pl_user *u);
+/* An integer if the id is one, else a string. */
+void pl_user_write_id(const struct pl_user *u, struct pl_writer *w);
+bool pl_user_is_blocked(const struct pl_hub *h, const struct pl_user *u);
+size_t pl_user_queue_count(const struct pl_user *u);
+size_t pl_user_channel_count(const struct pl_user *u); /* granted now */
+bool pl_user_may_publish_to(const struct pl_user *u, struct pl_str channel); /* is granted */
+/* The granted communities as integers, ascending: `"communities"` of replies. Writes one array. */
+void pl_user_write_communities(const struct pl_user *u, struct pl_writer *w);
+/* Granted channels that are no communities; the array, and how many there are. */
+size_t pl_user_other_channel_count(const struct pl_user *u);
+void pl_user_write_other_channels(const struct pl_user *u, struct pl_writer *w);
+
+/* ---- queues ---- */
+
+enum { PL_QUEUE_ID_SIZE = 33 }; /* 32 hexadecimal digits (128 random bits) and a NUL */
+
+/* A new queue for a user that has a record. narrowing: NULL takes the record's. token_exp_ms: 0 for a queue made with an API
+ * key. position: where delivery starts; < 0 means now. PL_ERR_OVERLOADED or PL_ERR_RATE_LIMITED (queues_per_user) at limits. */
+int pl_queue_new(struct pl_hub *h, struct pl_user *u, const struct pl_membership *narrowing, int64_t token_exp_ms,
+                 int64_t position, struct pl_queue **ret);
+struct pl_queue *pl_queue_find(struct pl_hub *h, struct pl_str queue_id); /* NULL: gone */
+/* Ends it: its link gets `end` with status (PL_OK: close 1000). */
+void pl_queue_end(struct pl_queue *q, int status);
+/* Ends all queues of a user; returns how many. */
+size_t pl_user_end_queues(struct pl_user *u, int status);
+
+void pl_queue_id(const struct pl_queue *q, char out[PL_QUEUE_ID_SIZE]);
+struct pl_user *pl_queue_user(const struct pl_queue *q);
+enum pl_transport pl_queue_transport(const struct pl_queue *q);
+int64_t pl_queue_token_exp_ms(const struct pl_queue *q);                /* 0: does not expire */
+bool pl_queue_token_expired(const struct pl_queue *q);
+void pl_queue_extend_token(struct pl_queue *q, int64_t exp_ms);         /* never shortens */
+/* A sign of life: queue.ttl counts from now. */
+void pl_queue_touch(struct pl_queue *q);
+/* Token buckets of limits.messages_per_s and publishes_per_s: true if this one is within. */
+bool pl_queue_take_message(struct pl_queue *q);
+bool pl_queue_take_publish(struct pl_queue *q);
+
+/* The client has everything up to here (rule 7). Ignored when it goes back or lies beyond what was applied. */
+void pl_queue_ack(struct pl_queue *q, int64_t id);
+int64_t pl_queue_acked(const struct pl_queue *q);
+
+/* Narrowing by the client (DESIGN, Rights). PL_ERR_FORBIDDEN: the channel is not granted; PL_ERR_TOO_BIG: limits.topics_per_queue.
+ * topic len 0: the whole channel. */
+int pl_queue_subscribe(struct pl_queue *q, struct pl_str channel, struct pl_str topic);
+int pl_queue_unsubscribe(struct pl_queue *q, struct pl_str channel, struct pl_str topic);
+
+/* Gives the queue this link; delivery goes on after `position` (< 0: from the last ack; a fresh queue: from its start). An older link
+ * gets `end(PL_ERR_REPLACED)` first. The first messages (a catch-up, what was missed) are NOT sent from inside: call
+ * pl_queue_writable after saying welcome, or after deciding to hold the poll. resumed_from for metrics is kept inside. */
+void pl_queue_attach(struct pl_queue *q, struct pl_link *l, int64_t position);
+/* The link goes away by itself (socket closed, poll timed out or abandoned); the queue stays. Harmless if not attached. */
+void pl_link_detach(struct pl_link *l);
+/* The link can take bytes: sends what the queue has to get (signals, catch-up, events), until it is up to date or the link is
+ * full or spent. */
+void pl_queue_writable(struct pl_queue *q);
+/* Says catchup_required with this reason at the next chance (a queue that had to be made anew). */
+void pl_queue_require_catchup(struct pl_queue *q);
+
+/* The position of rule 5 that may be told to the client now: what has been sent, or examined when nothing is pending.
+ * Telling it is remembered as sent. */
+int64_t pl_queue_tell_position(struct pl_queue *q);
+/* Where delivery goes on from after attach: `last_event_id` of welcome. */
+int64_t pl_queue_position(const struct pl_queue *q);
+
+/* Answers a held poll with no events: time is up, or a goaway is due. The frame carries signals, goaway, transports where due. */
+void pl_queue_answer_empty(struct pl_queue *q);
+
+/* ---- for all queues ---- */
+
+/* Every link gets a goaway (reason "transport" or "draining"), each with its own reconnect_after_ms spread over spread_ms; held polls are
+ * answered. only: PL_TRANSPORT_NONE for all. */
+void pl_hub_goaway(struct pl_hub *h, enum pl_transport only, const char *reason, int64_t spread_ms);
+/* Takes every link off with `end(status)`. */
+void pl_hub_end_links(struct pl_hub *h, int status);
+/* transport.phase or websocket_percent changed: polls carry the new list once. */
+void pl_hub_transports_changed(struct pl_hub *h);
+
+/* ["websocket","longpoll"] as this user is to use them, by phase and percent. Writes one array. */
+void pl_hub_write_transports(const struct pl_hub *h, const struct pl_user *u, struct pl_writer *w);
+
+/* ---- publishing ---- */
+
+/* Publishes through the bus; done as pl_bus_ops.publish. */
+void pl_hub_publish(struct pl_hub *h, const struct pl_bus_event *events, size_t count, const struct pl_bus_key *key,
+                    pl_bus_done_fn *done, void *arg);
+void pl_hub_change(struct pl_hub *h, const struct pl_bus_change *c, pl_bus_done_fn *done, void *arg);
+void pl_hub_sequence(struct pl_hub *h, pl_bus_done_fn *done, void *arg);
+
+#endif

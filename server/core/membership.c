@@ -1,0 +1,233 @@
+/* Who is in a channel: whole or narrowed to topics. Arrays with back-indices, so that joining and leaving cost O(1)
+ * and a walk touches only those concerned. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "protocol/status.h"
+#include "server/base/alloc.h"
+#include "server/core/channel_priv.h"
+#include "server/core/hub_priv.h"
+
+static struct pl_sub_array *array_of(struct pl_sub *s)
+{
+    return s->all_since != PL_NARROWED ? &s->channel->whole : &s->channel->narrowed;
+}
+
+static void array_add(struct pl_sub_array *a, struct pl_sub *s)
+{
+    if (a->count == a->cap) {
+        a->cap = a->cap > 0 ? a->cap * 2 : 4;
+        a->items = pl_realloc(a->items, a->cap * sizeof(struct pl_sub *));
+    }
+    s->index = a->count;
+    a->items[a->count++] = s;
+}
+
+static void array_remove(struct pl_sub_array *a, struct pl_sub *s)
+{
+    struct pl_sub *last = a->items[--a->count];
+
+    PL_ASSERT(a->items[s->index] == s);
+    a->items[s->index] = last;
+    last->index = s->index;
+    if (a->count == 0) {
+        free(a->items);
+        *a = (struct pl_sub_array){0};
+    }
+}
+
+/* ---- topics ---- */
+
+struct pl_topic *pl_channel__topic(const struct pl_channel *c, struct pl_str name)
+{
+    struct pl_map_node *n = name.len > 0 ? pl_map_find(&c->topics, name.s, name.len) : NULL;
+
+    return n != NULL ? pl_container_of(n, struct pl_topic, node) : NULL;
+}
+
+static struct pl_topic *topic_get(struct pl_channel *c, struct pl_str name)
+{
+    struct pl_topic *t = pl_channel__topic(c, name);
+
+    if (t == NULL) {
+        t = pl_alloc(sizeof(*t) + name.len);
+        t->channel = c;
+        t->len = (uint32_t)name.len;
+        t->hash = pl_map_hash(name.s, name.len) | 1;
+        memcpy(t->name, name.s, name.len);
+        pl_map_insert(&c->topics, &t->node, name.s, name.len);
+    }
+    t->refs++;
+    return t;
+}
+
+static void topic_unref(struct pl_topic *t)
+{
+    if (--t->refs > 0) {
+        return;
+    }
+    pl_map_remove(&t->channel->topics, &t->node);
+    free(t->members);
+    free(t);
+}
+
+static void member_add(struct pl_sub *s, uint32_t slot)
+{
+    struct pl_topic *t = s->topics[slot].topic;
+
+    if (t->member_count == t->member_cap) {
+        t->member_cap = t->member_cap > 0 ? t->member_cap * 2 : 2;
+        t->members = pl_realloc(t->members, t->member_cap * sizeof(*t->members));
+    }
+    s->topics[slot].index = t->member_count;
+    t->members[t->member_count++] = (struct pl_topic_member){s, slot};
+}
+
+static void member_remove(struct pl_topic_ref *ref)
+{
+    struct pl_topic *t = ref->topic;
+    struct pl_topic_member last;
+
+    if (ref->index == PL_NO_INDEX) {
+        return;
+    }
+    last = t->members[--t->member_count];
+    t->members[ref->index] = last;
+    last.sub->topics[last.slot].index = ref->index;
+    ref->index = PL_NO_INDEX;
+}
+
+static void drop_topics(struct pl_sub *s)
+{
+    for (uint32_t i = 0; i < s->topic_count; i++) {
+        member_remove(&s->topics[i]);
+        topic_unref(s->topics[i].topic);
+    }
+    free(s->topics);
+    s->topics = NULL;
+    s->topic_count = 0;
+}
+
+static struct pl_topic_ref *find_ref(struct pl_sub *s, struct pl_str topic)
+{
+    for (uint32_t i = 0; i < s->topic_count; i++) {
+        const struct pl_topic *t = s->topics[i].topic;
+
+        if (t->len == topic.len && memcmp(t->name, topic.s, topic.len) == 0) {
+            return &s->topics[i];
+        }
+    }
+    return NULL;
+}
+
+/* ---- subs ---- */
+
+void pl_channel__join(struct pl_sub *s)
+{
+    array_add(array_of(s), s);
+}
+
+void pl_channel__leave(struct pl_sub *s)
+{
+    drop_topics(s);
+    array_remove(array_of(s), s);
+}
+
+void pl_channel__moved(struct pl_sub *s)
+{
+    array_of(s)->items[s->index] = s;
+    for (uint32_t i = 0; i < s->topic_count; i++) {
+        if (s->topics[i].index != PL_NO_INDEX) {
+            s->topics[i].topic->members[s->topics[i].index].sub = s;
+        }
+    }
+}
+
+void pl_sub__narrow(struct pl_sub *s)
+{
+    drop_topics(s);
+    if (s->all_since != PL_NARROWED) {
+        array_remove(&s->channel->whole, s);
+        s->all_since = PL_NARROWED;
+        array_add(&s->channel->narrowed, s);
+    }
+}
+
+void pl_sub__widen(struct pl_sub *s, int64_t since)
+{
+    if (s->all_since != PL_NARROWED) {
+        return;
+    }
+    /* What is pending of the topics stays due, so they are kept; a walk finds the sub in `whole` from here on. */
+    for (uint32_t i = 0; i < s->topic_count; i++) {
+        member_remove(&s->topics[i]);
+    }
+    array_remove(&s->channel->narrowed, s);
+    s->all_since = since;
+    array_add(&s->channel->whole, s);
+}
+
+int pl_sub__add_topic(struct pl_sub *s, struct pl_str topic, int64_t since, uint32_t limit)
+{
+    uint32_t slot;
+
+    if (s->all_since != PL_NARROWED) {
+        int64_t all_since = s->all_since;
+
+        /* All of it included this topic, from then on. */
+        pl_sub__narrow(s);
+        since = all_since;
+    } else if (find_ref(s, topic) != NULL) {
+        return 0;
+    }
+    if (s->topic_count >= limit) {
+        return PL_ERR_TOO_BIG;
+    }
+    slot = s->topic_count++;
+    s->topics = pl_realloc(s->topics, s->topic_count * sizeof(*s->topics));
+    s->topics[slot] = (struct pl_topic_ref){topic_get(s->channel, topic), since, PL_NO_INDEX};
+    member_add(s, slot);
+    return 0;
+}
+
+static void remove_ref(struct pl_sub *s, struct pl_topic_ref *ref)
+{
+    uint32_t last = --s->topic_count;
+
+    member_remove(ref);
+    topic_unref(ref->topic);
+    if (ref != &s->topics[last]) {
+        *ref = s->topics[last];
+        if (ref->index != PL_NO_INDEX) {
+            ref->topic->members[ref->index].slot = (uint32_t)(ref - s->topics);
+        }
+    }
+}
+
+void pl_sub__remove_topic(struct pl_sub *s, struct pl_str topic)
+{
+    struct pl_topic_ref *ref = s->all_since == PL_NARROWED ? find_ref(s, topic) : NULL;
+
+    if (ref != NULL) {
+        remove_ref(s, ref);
+    }
+}
+
+static bool is_among(const struct pl_topic *t, const struct pl_str *topics, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (topics[i].len == t->len && memcmp(topics[i].s, t->name, t->len) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void pl_sub__keep_topics(struct pl_sub *s, const struct pl_str *topics, size_t count)
+{
+    for (uint32_t i = s->topic_count; i-- > 0;) {
+        if (!is_among(s->topics[i].topic, topics, count)) {
+            remove_ref(s, &s->topics[i]);
+        }
+    }
+}

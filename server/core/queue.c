@@ -1,0 +1,575 @@
+#include "server/core/queue_priv.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "protocol/status.h"
+#include "server/base/alloc.h"
+#include "server/base/metrics.h"
+
+static struct pl_queue *of_node(const struct pl_map_node *n)
+{
+    return pl_container_of(n, struct pl_queue, node);
+}
+
+static bool queue_eq(const struct pl_map_node *node, const void *key, size_t len)
+{
+    return len == 16 && memcmp(of_node(node)->id, key, 16) == 0;
+}
+
+void pl_queue__map_init(struct pl_map *m)
+{
+    pl_map_init(m, queue_eq);
+}
+
+struct pl_queue *pl_queue__of_user_node(struct pl_list *n)
+{
+    return pl_container_of(n, struct pl_queue, of_user);
+}
+
+/* ---- its time ---- */
+
+static uint64_t ttl_ms(const struct pl_queue *q)
+{
+    return (uint64_t)q->hub->cfg->queue_ttl;
+}
+
+/* One timer serves both ends of a queue's life: it fires at the nearer one and looks. */
+static void arm(struct pl_queue *q)
+{
+    uint64_t now = q->hub->mono_ms;
+    uint64_t due = (q->link != NULL ? now : q->touched_ms) + ttl_ms(q);
+
+    if (q->link != NULL && q->token_exp_ms != 0) {
+        int64_t left = q->token_exp_ms - q->hub->unix_ms;
+        uint64_t exp = now + (left > 0 ? (uint64_t)left : 0);
+
+        due = exp < due ? exp : due;
+    }
+    pl_timer_set(q->hub->wheel, &q->timer, due);
+}
+
+static void take_link(struct pl_queue *q, int status)
+{
+    struct pl_link *l = q->link;
+
+    if (l != NULL) {
+        pl_queue__unlink(q);
+        l->ops->end(l, status);
+    }
+}
+
+static void on_timer(struct pl_timer *t)
+{
+    struct pl_queue *q = pl_container_of(t, struct pl_queue, timer);
+
+    if (q->link != NULL) {
+        if (pl_queue_token_expired(q)) {
+            take_link(q, PL_ERR_TOKEN_EXPIRED);
+        }
+    } else if (q->hub->mono_ms - q->touched_ms >= ttl_ms(q)) {
+        pl_metric_add(PL_S_ENDED_TTL, 1);
+        pl_queue_end(q, PL_ERR_QUEUE_NOT_FOUND);
+        return;
+    }
+    arm(q);
+}
+
+void pl_queue_touch(struct pl_queue *q)
+{
+    q->touched_ms = q->hub->mono_ms;
+}
+
+int64_t pl_queue_token_exp_ms(const struct pl_queue *q)
+{
+    return q->token_exp_ms;
+}
+
+bool pl_queue_token_expired(const struct pl_queue *q)
+{
+    return q->token_exp_ms != 0 && q->token_exp_ms <= q->hub->unix_ms;
+}
+
+void pl_queue_extend_token(struct pl_queue *q, int64_t exp_ms)
+{
+    if (q->token_exp_ms != 0 && exp_ms > q->token_exp_ms) {
+        q->token_exp_ms = exp_ms;
+        arm(q);
+    }
+}
+
+static bool take(struct pl_queue *q, struct pl_rate *r, int64_t per_s)
+{
+    return per_s == 0 || pl_rate_take(r, (uint32_t)per_s, 2 * (uint32_t)per_s, q->hub->mono_ms);
+}
+
+bool pl_queue_take_message(struct pl_queue *q)
+{
+    return take(q, &q->messages, q->hub->cfg->limits_messages_per_s);
+}
+
+bool pl_queue_take_publish(struct pl_queue *q)
+{
+    return take(q, &q->publishes, q->hub->cfg->limits_publishes_per_s);
+}
+
+/* ---- its channels ---- */
+
+static const struct pl_narrowing *find_narrowing(const struct pl_narrowing *items, size_t count,
+                                                 struct pl_str channel)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (pl_str_eq(items[i].channel, channel)) {
+            return &items[i];
+        }
+    }
+    return NULL;
+}
+
+static void narrow_to(struct pl_sub *s, const struct pl_narrowing *n, int64_t since)
+{
+    uint32_t limit = (uint32_t)s->queue->hub->cfg->limits_topics_per_queue;
+
+    pl_sub__narrow(s);
+    for (size_t i = 0; i < n->topic_count; i++) {
+        (void)pl_sub__add_topic(s, n->topics[i], since, limit);
+    }
+}
+
+static void add_sub(struct pl_queue *q, struct pl_sub *s, const struct pl_grant *g,
+                    const struct pl_membership *given)
+{
+    struct pl_str name = pl_channel__name(g->channel);
+    const struct pl_narrowing_copy *usual = q->user->narrowing;
+    const struct pl_narrowing *n = NULL;
+    int64_t examined = q->hub->applied;
+
+    /* What came between the client's position and now was not watched for: it may be due. */
+    *s = (struct pl_sub){.queue = q, .channel = g->channel, .since = g->since};
+    s->first = q->acked < examined ? q->acked + 1 : 0;
+    s->pending = q->link != NULL && !q->behind ? 0 : s->first;
+    pl_hub__need_channel(q->hub, g->channel);
+    pl_channel__join(s);
+    q->held += g->channel->state != PL_CHANNEL_LIVE;
+    if (given != NULL && given->has_narrowing) {
+        n = find_narrowing(given->narrowing, given->narrowing_count, name);
+    } else if (usual != NULL) {
+        n = find_narrowing(usual->items, usual->count, name);
+    }
+    if (n != NULL) {
+        narrow_to(s, n, 0);
+    }
+}
+
+static void drop_sub(struct pl_sub *s)
+{
+    s->queue->held -= s->channel->state != PL_CHANNEL_LIVE;
+    pl_channel__leave(s);
+    pl_hub__unneed_channel(s->queue->hub, s->channel);
+}
+
+static struct pl_sub *find_sub(const struct pl_queue *q, const struct pl_channel *c)
+{
+    for (uint32_t i = 0; i < q->sub_count; i++) {
+        if (q->subs[i].channel == c) {
+            return &q->subs[i];
+        }
+    }
+    return NULL;
+}
+
+/* Subs in the order of the user's grants. Rights change rarely: the array is made anew, and what points into it is told. */
+void pl_queue__sync(struct pl_queue *q, const struct pl_membership *narrowing)
+{
+    const struct pl_user *u = q->user;
+    struct pl_sub *subs = pl_alloc((u->grant_count + 1) * sizeof(*subs));
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < q->sub_count; i++) {
+        const struct pl_grant *g = pl_user__grant(u, q->subs[i].channel);
+
+        if (g == NULL || g->since != q->subs[i].since) {
+            drop_sub(&q->subs[i]);
+        } else {
+            subs[n] = q->subs[i];
+            pl_channel__moved(&subs[n++]);
+        }
+    }
+    free(q->subs);
+    q->subs = subs;
+    q->sub_count = n;
+    for (uint32_t i = 0; i < u->grant_count; i++) {
+        if (u->grants[i].standing && find_sub(q, u->grants[i].channel) == NULL) {
+            add_sub(q, &subs[q->sub_count], &u->grants[i], narrowing);
+            q->sub_count++;
+        }
+    }
+}
+
+void pl_queue__renarrow(struct pl_queue *q, const struct pl_membership *m)
+{
+    int64_t now = q->hub->applied;
+
+    for (uint32_t i = 0; i < q->sub_count; i++) {
+        struct pl_sub *s = &q->subs[i];
+        const struct pl_narrowing *n = find_narrowing(m->narrowing, m->narrowing_count,
+                                                      pl_channel__name(s->channel));
+
+        if (n == NULL) {
+            pl_sub__widen(s, now);
+        } else if (s->all_since != PL_NARROWED) {
+            narrow_to(s, n, s->all_since);
+        } else {
+            pl_sub__keep_topics(s, n->topics, n->topic_count);
+            for (size_t t = 0; t < n->topic_count; t++) {
+                (void)pl_sub__add_topic(s, n->topics[t], now,
+                                        (uint32_t)q->hub->cfg->limits_topics_per_queue);
+            }
+        }
+    }
+}
+
+static struct pl_sub *granted_sub(struct pl_queue *q, struct pl_str channel)
+{
+    const struct pl_channel *c = pl_channel__find(q->hub, channel);
+
+    return c != NULL ? find_sub(q, c) : NULL;
+}
+
+int pl_queue_subscribe(struct pl_queue *q, struct pl_str channel, struct pl_str topic)
+{
+    struct pl_sub *s = granted_sub(q, channel);
+
+    if (s == NULL) {
+        return PL_ERR_FORBIDDEN;
+    }
+    if (topic.len == 0) {
+        pl_sub__widen(s, q->hub->applied);
+        return PL_OK;
+    }
+    return pl_sub__add_topic(s, topic, q->hub->applied,
+                             (uint32_t)q->hub->cfg->limits_topics_per_queue);
+}
+
+int pl_queue_unsubscribe(struct pl_queue *q, struct pl_str channel, struct pl_str topic)
+{
+    struct pl_sub *s = granted_sub(q, channel);
+
+    if (s == NULL) {
+        return PL_ERR_FORBIDDEN;
+    }
+    if (topic.len == 0) {
+        pl_sub__narrow(s);
+    } else {
+        pl_sub__remove_topic(s, topic);
+    }
+    return PL_OK;
+}
+
+void pl_queue__channel_state(struct pl_sub *s, bool live)
+{
+    struct pl_queue *q = s->queue;
+
+    if (!live) {
+        q->held++;
+        return;
+    }
+    PL_ASSERT(q->held > 0);
+    q->held--;
+    q->behind = true;
+}
+
+int64_t pl_queue__examined(const struct pl_queue *q)
+{
+    int64_t least = q->hub->applied;
+
+    for (uint32_t i = 0; q->held > 0 && i < q->sub_count; i++) {
+        int64_t examined = pl_channel__examined(q->subs[i].channel);
+
+        least = examined < least ? examined : least;
+    }
+    return least;
+}
+
+/* ---- its life ---- */
+
+static void restart_pending(struct pl_queue *q)
+{
+    for (uint32_t i = 0; i < q->sub_count; i++) {
+        q->subs[i].pending = q->subs[i].first;
+    }
+}
+
+int pl_queue_new(struct pl_hub *h, struct pl_user *u, const struct pl_membership *narrowing,
+                 int64_t token_exp_ms, int64_t position, struct pl_queue **ret)
+{
+    const struct pl_config *cfg = h->cfg;
+    struct pl_queue *q;
+
+    if (cfg->limits_queues != 0 && h->queues.count >= (uint64_t)cfg->limits_queues) {
+        return PL_ERR_OVERLOADED;
+    }
+    if (cfg->limits_queues_per_user != 0 &&
+        u->queue_count >= (uint64_t)cfg->limits_queues_per_user) {
+        return PL_ERR_RATE_LIMITED;
+    }
+    q = pl_alloc(sizeof(*q));
+    *q = (struct pl_queue){.hub = h, .user = u, .token_exp_ms = token_exp_ms, .behind = true};
+    h->random(q->id, sizeof(q->id));
+    q->acked = q->sent = position < 0 ? h->applied : position;
+    pl_map_insert(&h->queues, &q->node, q->id, sizeof(q->id));
+    pl_user__queue_added(u, &q->of_user);
+    pl_user__grant_known_own(u);
+    pl_queue__sync(q, narrowing);
+    pl_timer_init(&q->timer, on_timer);
+    pl_queue_touch(q);
+    arm(q);
+    h->links[PL_TRANSPORT_NONE]++;
+    pl_metric_add(PL_S_REGISTRATIONS, 1);
+    *ret = q;
+    return PL_OK;
+}
+
+void pl_queue_end(struct pl_queue *q, int status)
+{
+    struct pl_hub *h = q->hub;
+
+    take_link(q, status);
+    if (status == PL_ERR_DISCONNECTED || status == PL_OK) {
+        pl_metric_add(status == PL_OK ? PL_S_ENDED_UNREGISTER : PL_S_ENDED_DISCONNECT, 1);
+    }
+    h->links[PL_TRANSPORT_NONE]--;
+    pl_timer_cancel(h->wheel, &q->timer);
+    for (uint32_t i = 0; i < q->sub_count; i++) {
+        drop_sub(&q->subs[i]);
+    }
+    free(q->subs);
+    pl_map_remove(&h->queues, &q->node);
+    pl_user__queue_removed(q->user, &q->of_user);
+    free(q);
+}
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9') {
+        return c - '0';
+    }
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+struct pl_queue *pl_queue_find(struct pl_hub *h, struct pl_str queue_id)
+{
+    uint8_t id[16];
+    struct pl_map_node *n;
+
+    if (queue_id.len != sizeof(id) * 2) {
+        return NULL;
+    }
+    for (size_t i = 0; i < sizeof(id); i++) {
+        int high = hex_digit(queue_id.s[2 * i]);
+        int low = hex_digit(queue_id.s[2 * i + 1]);
+
+        if (high < 0 || low < 0) {
+            return NULL;
+        }
+        id[i] = (uint8_t)(high << 4 | low);
+    }
+    n = pl_map_find(&h->queues, id, sizeof(id));
+    return n != NULL ? of_node(n) : NULL;
+}
+
+void pl_queue_id(const struct pl_queue *q, char out[PL_QUEUE_ID_SIZE])
+{
+    static const char digits[] = "0123456789abcdef";
+
+    for (size_t i = 0; i < sizeof(q->id); i++) {
+        out[2 * i] = digits[q->id[i] >> 4];
+        out[2 * i + 1] = digits[q->id[i] & 15];
+    }
+    out[2 * sizeof(q->id)] = '\0';
+}
+
+struct pl_user *pl_queue_user(const struct pl_queue *q)
+{
+    return q->user;
+}
+
+enum pl_transport pl_queue_transport(const struct pl_queue *q)
+{
+    return q->link != NULL ? q->link->ops->transport : PL_TRANSPORT_NONE;
+}
+
+/* ---- its position ---- */
+
+int64_t pl_queue_acked(const struct pl_queue *q)
+{
+    return q->acked;
+}
+
+void pl_queue_ack(struct pl_queue *q, int64_t id)
+{
+    if (id <= q->acked || id > q->hub->applied) {
+        return;
+    }
+    q->acked = id;
+    for (uint32_t i = 0; i < q->sub_count; i++) {
+        struct pl_sub *s = &q->subs[i];
+
+        if (s->first == 0 || s->first > id) {
+            continue;
+        }
+        /* Which of the handed ones is the next after id is not known, only that there is one. */
+        s->first = id < s->last ? id + 1 : s->pending;
+        if (s->first != 0 && s->first <= id) {
+            s->first = id + 1;
+        }
+    }
+}
+
+int64_t pl_queue_position(const struct pl_queue *q)
+{
+    return q->sent;
+}
+
+int64_t pl_queue_tell_position(struct pl_queue *q)
+{
+    int64_t examined;
+
+    if (q->behind || q->catchup != PL_CATCHUP_NONE) {
+        return q->sent;
+    }
+    examined = pl_queue__examined(q);
+    if (examined > q->sent) {
+        q->sent = examined;
+    }
+    return q->sent;
+}
+
+struct ahead {
+    struct pl_hub *hub;
+    int64_t position;
+    char queue_id[PL_QUEUE_ID_SIZE];
+};
+
+/* The bus says how far it is: a cursor above that came from elsewhere. One merely above what this node has seen waits. */
+static void on_sequence(void *arg, int status, const int64_t *ids, size_t count)
+{
+    struct ahead *a = arg;
+    struct pl_queue *q = pl_queue_find(a->hub, (struct pl_str){a->queue_id, PL_QUEUE_ID_SIZE - 1});
+
+    if (q != NULL) {
+        q->asking = false;
+        if (status == PL_OK && count == 1 && a->position > ids[0] && q->sent == a->position) {
+            q->catchup = PL_CATCHUP_AHEAD;
+        }
+    }
+    free(a);
+}
+
+static void ask_if_ahead(struct pl_queue *q)
+{
+    struct ahead *a = pl_alloc(sizeof(*a));
+
+    *a = (struct ahead){.hub = q->hub, .position = q->sent};
+    pl_queue_id(q, a->queue_id);
+    q->asking = true;
+    q->hub->bus_ops->sequence(q->hub->bus, on_sequence, a);
+}
+
+static void resume_at(struct pl_queue *q, int64_t position)
+{
+    bool watched = position >= q->acked;
+
+    q->sent = position;
+    q->behind = true;
+    if (position < q->hub->epoch_start) {
+        q->catchup = PL_CATCHUP_EPOCH;
+        return;
+    }
+    if (position > q->hub->applied) {
+        ask_if_ahead(q);
+        return;
+    }
+    pl_queue_ack(q, position);
+    restart_pending(q);
+    for (uint32_t i = 0; !watched && i < q->sub_count; i++) {
+        q->subs[i].pending = position + 1;
+    }
+}
+
+/* ---- its link ---- */
+
+static void count_link(struct pl_queue *q, enum pl_transport from, enum pl_transport to)
+{
+    q->hub->links[from]--;
+    q->hub->links[to]++;
+}
+
+static void count_resume(const struct pl_queue *q, enum pl_transport to)
+{
+    static const enum pl_series series[3][3] = {
+        {0, PL_S_RESUME_NONE_WEBSOCKET, PL_S_RESUME_NONE_LONGPOLL},
+        {0, PL_S_RESUME_WEBSOCKET_WEBSOCKET, PL_S_RESUME_WEBSOCKET_LONGPOLL},
+        {0, PL_S_RESUME_LONGPOLL_WEBSOCKET, PL_S_RESUME_LONGPOLL_LONGPOLL},
+    };
+
+    pl_metric_add(series[q->last_transport][to], 1);
+}
+
+void pl_queue_attach(struct pl_queue *q, struct pl_link *l, int64_t position)
+{
+    PL_ASSERT(l->queue == NULL);
+    take_link(q, PL_ERR_REPLACED);
+    q->link = l;
+    l->queue = q;
+    count_link(q, PL_TRANSPORT_NONE, l->ops->transport);
+    count_resume(q, l->ops->transport);
+    pl_queue_touch(q);
+    arm(q);
+    if (q->catchup == PL_CATCHUP_AHEAD || q->catchup == PL_CATCHUP_EPOCH) {
+        q->catchup = PL_CATCHUP_NONE;
+    }
+    resume_at(q, position >= 0 ? position : q->acked);
+    if (l->ops->transport == PL_TRANSPORT_WEBSOCKET) {
+        q->due = 0; /* welcome says it all */
+    }
+}
+
+void pl_queue__unlink(struct pl_queue *q)
+{
+    struct pl_link *l = q->link;
+
+    count_link(q, l->ops->transport, PL_TRANSPORT_NONE);
+    q->last_transport = (uint8_t)l->ops->transport;
+    q->link = NULL;
+    l->queue = NULL;
+    pl_queue_touch(q);
+    if (!l->ops->one_answer) {
+        arm(q);
+    }
+}
+
+void pl_link_detach(struct pl_link *l)
+{
+    if (l->queue != NULL) {
+        pl_queue__unlink(l->queue);
+    }
+}
+
+void pl_queue_writable(struct pl_queue *q)
+{
+    pl_deliver__pull(q);
+}
+
+void pl_queue_require_catchup(struct pl_queue *q)
+{
+    q->catchup = PL_CATCHUP_EXPIRED;
+}
+
+void pl_queue__signal(struct pl_queue *q, enum pl_due due)
+{
+    q->due |= (uint8_t)due;
+    if (q->link != NULL) {
+        pl_deliver__pull(q);
+    }
+}
