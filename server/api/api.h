@@ -1,0 +1,20 @@
+#ifndef PL_API_API_H
+#define PL_API_API_H
+
+#include "server/transport/http_edge.h"
+
+/* The HTTP endpoints: one table of paths (routes.c), a handler each. */
+
+/* A request on its way to its handler. */
+struct pl_api_request {
+    struct pl_node *node;
+    const struct pl_http_request *http;
+    struct pl_http_to to;
+    int api_key; /* index of the X-API-Key it came with; -1: none or wrong */
+};
+
+/* For the net. */
+extern const struct pl_http_handler pl_api_handler;
+
+
+#endif

@@ -1,0 +1,280 @@
+/* The endpoints that need an API key. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "protocol/status.h"
+#include "server/api/api_priv.h"
+#include "server/base/alloc.h"
+#include "server/base/clock.h"
+#include "server/base/map.h"
+#include "server/base/metrics.h"
+
+static void write_count(struct pl_buf *out, enum pl_codec codec, size_t queues)
+{
+    struct pl_writer w;
+
+    pl_writer_init(&w, codec, out);
+    pl_write_map(&w, 1);
+    pl_write_key(&w, "queues");
+    pl_write_int(&w, (int64_t)queues);
+}
+
+static void request_error(struct pl_api_request *r, int status, const struct pl_request_error *e)
+{
+    pl_api__error(r, status, e->text[0] != '\0' ? e->text : NULL);
+}
+
+/* ---- update-subscriptions, disconnect: a change of a user record ---- */
+
+struct changing {
+    struct pl_http_later *later;
+    size_t queues; /* of the user, when the change was asked for */
+};
+
+static void on_changed(void *arg, int status, const int64_t *ids, size_t count)
+{
+    struct changing *c = arg;
+    struct pl_buf out = {0};
+
+    (void)ids;
+    (void)count;
+    if (status == PL_OK) {
+        write_count(&out, c->later->to.codec, c->queues);
+        pl_http_later_answer(c->later, &out);
+    } else {
+        pl_http_later_error(c->later, status, NULL);
+    }
+    free(c);
+}
+
+static void change(struct pl_api_request *r, const struct pl_bus_change *what)
+{
+    const struct pl_user *u = pl_hub_user_find(r->node->hub, what->user_id);
+    struct changing *c = pl_alloc(sizeof(*c));
+
+    c->queues = u != NULL ? pl_user_queue_count(u) : 0;
+    c->later = pl_http_later_new(&r->to);
+    pl_hub_change(r->node->hub, what, on_changed, c);
+}
+
+void pl_api__update_subscriptions(struct pl_api_request *r)
+{
+    struct pl_request_limits limits = pl_hub_limits(r->node->hub);
+    struct pl_request_error error = {""};
+    struct pl_register body;
+    const struct pl_value *v;
+    int status;
+
+    if (!pl_api__body(r, &v)) {
+        return;
+    }
+    status = pl_parse_register(v, r->http->arena, &limits, &body, &error);
+    if (status != PL_OK) {
+        request_error(r, status, &error);
+        return;
+    }
+    change(r, &(struct pl_bus_change){
+                  .kind = PL_CHANGE_UPDATE,
+                  .user_id = body.user_id,
+                  .membership = &body.membership,
+                  .has_version = body.has_version,
+                  .version = body.version,
+                  .unix_ms = pl_hub_unix_ms(r->node->hub),
+              });
+}
+
+static void disconnect_queue(struct pl_api_request *r, struct pl_str queue_id)
+{
+    struct pl_queue *q = pl_queue_find(r->node->hub, queue_id);
+    struct pl_buf out = {0};
+
+    if (q != NULL) {
+        pl_queue_end(q, PL_ERR_DISCONNECTED);
+    }
+    write_count(&out, r->to.codec, q != NULL);
+    pl_http_answer_buf(&r->to, 200, &out);
+}
+
+void pl_api__disconnect(struct pl_api_request *r)
+{
+    struct pl_request_error error = {""};
+    struct pl_disconnect body;
+    const struct pl_value *v;
+    int64_t now_ms = pl_hub_unix_ms(r->node->hub);
+    int status;
+
+    if (!pl_api__body(r, &v)) {
+        return;
+    }
+    status = pl_parse_disconnect(v, r->http->arena, &body, &error);
+    if (status != PL_OK) {
+        request_error(r, status, &error);
+    } else if (body.queue_id.len > 0) {
+        disconnect_queue(r, body.queue_id);
+    } else {
+        change(r, &(struct pl_bus_change){
+                      .kind = PL_CHANGE_DISCONNECT,
+                      .user_id = body.user_id,
+                      .unix_ms = now_ms,
+                      .blocked_until_ms = body.block_s > 0 ? now_ms + body.block_s * 1000 : 0,
+                  });
+    }
+}
+
+/* ---- publish ---- */
+
+struct publishing {
+    struct pl_http_later *later;
+    bool is_array;
+    uint64_t begun_us;
+    uint64_t delivered_before;
+};
+
+static uint64_t delivered(void)
+{
+    return pl_metric_values[PL_S_DELIVERED_WEBSOCKET] + pl_metric_values[PL_S_DELIVERED_LONGPOLL];
+}
+
+static void write_ids(struct pl_buf *out, const struct publishing *p, const int64_t *ids, size_t count)
+{
+    struct pl_writer w;
+
+    pl_writer_init(&w, p->later->to.codec, out);
+    pl_write_map(&w, 1);
+    if (!p->is_array) {
+        pl_write_key(&w, "event_id");
+        pl_write_int(&w, ids[0]);
+        return;
+    }
+    pl_write_key(&w, "event_ids");
+    pl_write_array(&w, count);
+    for (size_t i = 0; i < count; i++) {
+        pl_write_int(&w, ids[i]);
+    }
+}
+
+static void on_published(void *arg, int status, const int64_t *ids, size_t count)
+{
+    struct publishing *p = arg;
+    uint64_t recipients = delivered() - p->delivered_before;
+    struct pl_buf out = {0};
+
+    if (status == PL_OK && count > 0) {
+        pl_metric_add(PL_S_PUBLISHED_BACKEND, count);
+        if (recipients > 0) {
+            pl_metric_observe_us(PL_S_DELIVERY_LATENCY, pl_clock_mono_us() - p->begun_us, recipients);
+        }
+        write_ids(&out, p, ids, count);
+        pl_http_later_answer(p->later, &out);
+    } else {
+        pl_metric_add(PL_S_PUBLISH_ERRORS, 1);
+        pl_http_later_error(p->later, status, NULL);
+    }
+    free(p);
+}
+
+/* Everything parsed before anything is handed over: all or nothing. */
+struct batch {
+    struct pl_publish *items;
+    struct pl_bus_event *events;
+    struct pl_buf *bodies;
+    size_t count;
+};
+
+static int parse_batch(struct pl_api_request *r, const struct pl_value *v, struct batch *b,
+                       struct pl_request_error *error)
+{
+    enum { PUBLISH_MAX = 1000 };
+    struct pl_request_limits limits = pl_hub_limits(r->node->hub);
+    const struct pl_value *items = v->type == PL_ARRAY ? v->u.array.items : v;
+
+    b->count = v->type == PL_ARRAY ? v->u.array.count : 1;
+    if (b->count == 0 || b->count > PUBLISH_MAX) {
+        strcpy(error->text, "an array holds 1 to 1000 events");
+        return PL_ERR_INVALID;
+    }
+    b->items = pl_arena_alloc(r->http->arena, b->count * sizeof(*b->items));
+    b->events = pl_arena_alloc(r->http->arena, b->count * sizeof(*b->events));
+    for (size_t i = 0; i < b->count; i++) {
+        int status = pl_parse_publish(&items[i], false, r->http->arena, &limits, &b->items[i], error);
+
+        if (status != PL_OK) {
+            return status;
+        }
+    }
+    return PL_OK;
+}
+
+static void fill_batch(const struct pl_node *n, struct batch *b)
+{
+    char now[PL_RFC3339_SIZE];
+
+    pl_format_rfc3339(pl_hub_unix_ms(n->hub), now);
+    b->bodies = pl_alloc(b->count * sizeof(*b->bodies));
+    for (size_t i = 0; i < b->count; i++) {
+        const struct pl_publish *e = &b->items[i];
+
+        pl_event_write_body(e, now, &b->bodies[i]);
+        b->events[i] = (struct pl_bus_event){
+            .body = {(const char *)b->bodies[i].data, b->bodies[i].len},
+            .channels = e->channels,
+            .channel_count = e->channel_count,
+            .topic = e->topic,
+            .exclude_user = e->exclude_user,
+            .exclude_queue = e->exclude_queue,
+            .has_subscribers = e->has_subscribers,
+            .subscribers = e->subscribers,
+            .subscriber_count = e->subscriber_count,
+        };
+    }
+}
+
+static bool idempotency_key(struct pl_api_request *r, struct pl_bus_key *ret)
+{
+    const struct pl_str *key = pl_http_header(&r->http->head, "idempotency-key");
+
+    *ret = (struct pl_bus_key){.scope = r->api_key};
+    if (key == NULL) {
+        return true;
+    }
+    if (key->len == 0 || key->len > 255) {
+        pl_api__error(r, PL_ERR_INVALID, "Idempotency-Key: 1 to 255 bytes");
+        return false;
+    }
+    ret->key = *key;
+    ret->body_hash = pl_map_hash(r->http->body.s, r->http->body.len);
+    return true;
+}
+
+void pl_api__publish(struct pl_api_request *r)
+{
+    struct pl_request_error error = {""};
+    struct publishing *p;
+    struct pl_bus_key key;
+    const struct pl_value *v;
+    struct batch b = {0};
+    int status;
+
+    if (!pl_api__body(r, &v) || !idempotency_key(r, &key)) {
+        return;
+    }
+    status = v != NULL ? parse_batch(r, v, &b, &error) : PL_ERR_INVALID;
+    if (status != PL_OK) {
+        pl_metric_add(PL_S_PUBLISH_ERRORS, 1);
+        request_error(r, status, &error);
+        return;
+    }
+    fill_batch(r->node, &b);
+    p = pl_alloc(sizeof(*p));
+    *p = (struct publishing){
+        .later = pl_http_later_new(&r->to),
+        .is_array = v->type == PL_ARRAY,
+        .begun_us = pl_clock_mono_us(),
+        .delivered_before = delivered(),
+    };
+    pl_hub_publish(r->node->hub, b.events, b.count, &key, on_published, p);
+    for (size_t i = 0; i < b.count; i++) {
+        pl_buf_done(&b.bodies[i]);
+    }
+    free(b.bodies);
+}

@@ -1,0 +1,540 @@
+/* The endpoints of clients, and register, which a backend may call for them. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "protocol/status.h"
+#include "server/api/api_priv.h"
+#include "server/base/alloc.h"
+#include "server/base/metrics.h"
+#include "server/transport/longpoll.h"
+#include "server/transport/message.h"
+
+/* ---- register ---- */
+
+static void write_registered(struct pl_buf *out, enum pl_codec codec, const struct pl_node *n,
+                             const struct pl_queue *q, bool resumed)
+{
+    const struct pl_user *u = pl_queue_user(q);
+    size_t others = pl_user_other_channel_count(u);
+    char id[PL_QUEUE_ID_SIZE];
+    struct pl_writer w;
+
+    pl_queue_id(q, id);
+    pl_writer_init(&w, codec, out);
+    pl_write_map(&w, 6 + (others > 0));
+    pl_write_key(&w, "queue_id");
+    pl_write_cstr(&w, id);
+    pl_write_key(&w, "last_event_id");
+    pl_write_int(&w, resumed ? pl_queue_acked(q) : pl_queue_position(q));
+    pl_write_key(&w, "communities");
+    pl_user_write_communities(u, &w);
+    if (others > 0) {
+        pl_write_key(&w, "channels");
+        pl_user_write_other_channels(u, &w);
+    }
+    pl_write_key(&w, "resumed");
+    pl_write_bool(&w, resumed);
+    pl_write_key(&w, "transports");
+    pl_hub_write_transports(n->hub, u, &w);
+    pl_write_key(&w, "ping_interval_ms");
+    pl_write_int(&w, n->cfg->websocket_ping_interval);
+}
+
+/* The user's own queue of that id, or NULL. */
+static struct pl_queue *own_queue(const struct pl_node *n, struct pl_str queue_id, struct pl_str user_id)
+{
+    struct pl_queue *q = queue_id.len > 0 ? pl_queue_find(n->hub, queue_id) : NULL;
+
+    return q != NULL && pl_str_eq(pl_user_id(pl_queue_user(q)), user_id) ? q : NULL;
+}
+
+static void register_with_token(struct pl_api_request *r, const struct pl_credentials *cr)
+{
+    struct pl_node *n = r->node;
+    struct pl_identity id = {0};
+    struct pl_buf out = {0};
+    struct pl_queue *q = NULL;
+    int64_t position = -1;
+    bool resumed;
+    int status = pl_identity_verify(n, cr->token, r->http->arena, &id);
+
+    if (status == PL_OK && !pl_api__query_cursor(r, "last_event_id", &position)) {
+        return;
+    }
+    if (status == PL_OK) {
+        q = own_queue(n, cr->queue_id, id.claims.user_id);
+    }
+    resumed = q != NULL;
+    if (resumed) {
+        status = pl_identity_queue(n, cr, r->http->arena, &id);
+    } else if (status == PL_OK) {
+        status = pl_identity_apply(n, &id.claims, true);
+        if (status == PL_OK &&
+            pl_user_channel_count(pl_hub_user_find(n->hub, id.claims.user_id)) == 0) {
+            id.reason = "the user is in no community and no channel";
+            status = PL_ERR_NO_CHANNEL;
+        }
+        if (status == PL_OK) {
+            status = pl_identity_new_queue(n, &id.claims, position, &q);
+        }
+    }
+    if (status != PL_OK) {
+        pl_api__error(r, status, id.reason);
+        return;
+    }
+    write_registered(&out, r->to.codec, n, q, resumed);
+    pl_http_answer_buf(&r->to, 200, &out);
+}
+
+/* A backend's register, while its change is on the bus. */
+struct registering {
+    struct pl_http_later *later;
+    struct pl_node *node;
+    int64_t position;
+    struct pl_arena arena;
+    struct pl_register body; /* copied into the arena */
+};
+
+static int finish_register(struct registering *g, struct pl_queue **ret, bool *ret_resumed)
+{
+    struct pl_user *u = pl_hub_user_find(g->node->hub, g->body.user_id);
+    struct pl_queue *q = own_queue(g->node, g->body.queue_id, g->body.user_id);
+
+    if (u == NULL) {
+        return PL_ERR_OVERLOADED;
+    }
+    *ret_resumed = q != NULL;
+    if (q != NULL) {
+        pl_queue_touch(q);
+        if (g->body.has_last_event_id) {
+            pl_queue_ack(q, g->body.last_event_id);
+        }
+        *ret = q;
+        return PL_OK;
+    }
+    return pl_queue_new(g->node->hub, u, &g->body.membership, 0, g->position, ret);
+}
+
+static void on_registered(void *arg, int status, const int64_t *ids, size_t count)
+{
+    struct registering *g = arg;
+    struct pl_buf out = {0};
+    struct pl_queue *q = NULL;
+    bool resumed = false;
+
+    (void)ids;
+    (void)count;
+    if (status == PL_OK) {
+        status = finish_register(g, &q, &resumed);
+    }
+    if (status == PL_OK) {
+        write_registered(&out, g->later->to.codec, g->node, q, resumed);
+        pl_http_later_answer(g->later, &out);
+    } else {
+        pl_http_later_error(g->later, status, NULL);
+    }
+    pl_arena_done(&g->arena);
+    free(g);
+}
+
+static void register_by_backend(struct pl_api_request *r)
+{
+    struct pl_request_limits limits = pl_hub_limits(r->node->hub);
+    struct pl_request_error error = {""};
+    struct registering *g = pl_alloc(sizeof(*g));
+    const struct pl_value *v = NULL;
+    const struct pl_user *u;
+    int status = PL_OK;
+
+    if (!pl_api__body(r, &v)) {
+        free(g);
+        return;
+    }
+    /* The body must outlive the request: decoded again into an arena of its own would cost twice, so it is handed over. */
+    g->arena = *r->http->arena;
+    *r->http->arena = (struct pl_arena){0};
+    status = pl_parse_register(v, &g->arena, &limits, &g->body, &error);
+    if (status == PL_OK && g->body.membership.channel_count == 0) {
+        status = PL_ERR_NO_CHANNEL;
+    }
+    u = status == PL_OK ? pl_hub_user_find(r->node->hub, g->body.user_id) : NULL;
+    if (u != NULL && pl_user_is_blocked(r->node->hub, u)) {
+        status = PL_ERR_DISCONNECTED;
+    }
+    if (status != PL_OK) {
+        pl_api__error(r, status, error.text[0] != '\0' ? error.text : NULL);
+        pl_arena_done(&g->arena);
+        free(g);
+        return;
+    }
+    g->node = r->node;
+    g->position = g->body.has_last_event_id ? g->body.last_event_id : -1;
+    g->later = pl_http_later_new(&r->to);
+    pl_hub_change(r->node->hub,
+                  &(struct pl_bus_change){
+                      .kind = PL_CHANGE_REGISTER,
+                      .user_id = g->body.user_id,
+                      .membership = &g->body.membership,
+                      .has_version = g->body.has_version,
+                      .version = g->body.version,
+                      .unix_ms = pl_hub_unix_ms(r->node->hub),
+                  },
+                  on_registered, g);
+}
+
+void pl_api__register(struct pl_api_request *r)
+{
+    struct pl_credentials cr;
+
+    if (r->api_key >= 0) {
+        register_by_backend(r);
+    } else if (pl_http_header(&r->http->head, "x-api-key") != NULL) {
+        pl_api__error(r, PL_ERR_UNAUTHORIZED, "this X-API-Key is not known");
+    } else if (!pl_identity_of_request(r->node, r->http, &cr)) {
+        pl_api__error(r, PL_ERR_INVALID, "the query cannot be decoded");
+    } else if (cr.token.len == 0) {
+        pl_api__error(r, PL_ERR_UNAUTHORIZED, "a token (Authorization: Bearer) or an X-API-Key is needed");
+    } else {
+        register_with_token(r, &cr);
+    }
+}
+
+/* ---- poll ---- */
+
+static bool longpoll_is_offered(struct pl_api_request *r)
+{
+    if (r->node->cfg->transport_phase != PL_PHASE_WEBSOCKET_ONLY) {
+        return true;
+    }
+    pl_api__error(r, PL_ERR_TRANSPORT_GONE, NULL);
+    return false;
+}
+
+void pl_api__poll(struct pl_api_request *r)
+{
+    struct pl_identity id;
+    int64_t last = -1;
+    int64_t ack = -1;
+    int64_t seconds = INT64_MAX / 1000;
+    int64_t hold_ms = r->node->cfg->longpoll_timeout;
+
+    if (!longpoll_is_offered(r) || !pl_api__query_cursor(r, "last_event_id", &last) ||
+        !pl_api__query_cursor(r, "ack_event_id", &ack) ||
+        !pl_api__query_cursor(r, "timeout", &seconds) || !pl_api__client(r, &id)) {
+        return;
+    }
+    if (seconds < hold_ms / 1000) {
+        hold_ms = seconds * 1000;
+    }
+    pl_longpoll_start(&r->to, id.queue, ack > last ? ack : last, hold_ms);
+}
+
+/* ---- send ---- */
+
+/* POST /realtime/send under way: the replies in order, answered when the last is there. */
+struct sending {
+    struct pl_http_later *later;
+    size_t count, open;
+    struct pl_buf replies[];
+};
+
+struct slot {
+    struct sending *sending;
+    size_t index;
+};
+
+static void finish_send(struct sending *s)
+{
+    struct pl_buf out = {0};
+    struct pl_writer w;
+    size_t replies = 0;
+
+    for (size_t i = 0; i < s->count; i++) {
+        replies += s->replies[i].len > 0;
+    }
+    pl_writer_init(&w, s->later->to.codec, &out);
+    pl_write_map(&w, 1);
+    pl_write_key(&w, "replies");
+    pl_write_array(&w, replies);
+    for (size_t i = 0; i < s->count; i++) {
+        if (s->replies[i].len > 0) {
+            pl_write_raw(&w, s->replies[i].data, s->replies[i].len);
+        }
+        pl_buf_done(&s->replies[i]);
+    }
+    pl_http_later_answer(s->later, &out);
+    free(s);
+}
+
+static void on_reply(void *arg, struct pl_buf *reply)
+{
+    struct slot *slot = arg;
+    struct sending *s = slot->sending;
+
+    if (reply != NULL) {
+        s->replies[slot->index] = *reply;
+        *reply = (struct pl_buf){0};
+    }
+    free(slot);
+    if (--s->open == 0) {
+        finish_send(s);
+    }
+}
+
+static void rate_reply(enum pl_codec codec, struct pl_buf *out)
+{
+    struct pl_writer w;
+
+    pl_writer_init(&w, codec, out);
+    pl_write_map(&w, 2);
+    pl_write_key(&w, "op");
+    pl_write_cstr(&w, "reply");
+    pl_write_key(&w, "error");
+    pl_write_error(&w, PL_ERR_RATE_LIMITED, NULL);
+}
+
+static void send_all(struct pl_api_request *r, const struct pl_identity *id, const struct pl_value *items,
+                     size_t count)
+{
+    struct pl_message_from from = {
+        .node = r->node,
+        .queue = id->queue,
+        .codec = r->to.codec,
+        .may_publish = id->has_token && id->claims.may_publish,
+        .over_http = true,
+    };
+    struct sending *s = pl_alloc(sizeof(*s) + count * sizeof(s->replies[0]));
+
+    s->later = pl_http_later_new(&r->to);
+    s->count = count;
+    s->open = count + 1; /* this function's own, so that it is not answered before all have begun */
+    for (size_t i = 0; i < count; i++) {
+        struct slot *slot = pl_alloc(sizeof(*slot));
+
+        *slot = (struct slot){s, i};
+        if (pl_message_run(&from, &items[i], r->http->arena, on_reply, slot) != PL_OK) {
+            struct pl_buf out = {0};
+
+            rate_reply(r->to.codec, &out);
+            on_reply(slot, &out);
+        }
+    }
+    if (--s->open == 0) {
+        finish_send(s);
+    }
+}
+
+void pl_api__send(struct pl_api_request *r)
+{
+    enum { SEND_MAX = 100 };
+    struct pl_identity id;
+    const struct pl_value *v;
+
+    if (!pl_api__client(r, &id) || !pl_api__body(r, &v)) {
+        return;
+    }
+    if (v == NULL || (v->type != PL_MAP && v->type != PL_ARRAY)) {
+        pl_api__error(r, PL_ERR_MALFORMED, "the body must be a message or an array of messages");
+    } else if (v->type == PL_ARRAY && v->u.array.count > SEND_MAX) {
+        pl_api__error(r, PL_ERR_INVALID, "at most 100 messages at once");
+    } else if (v->type == PL_ARRAY) {
+        send_all(r, &id, v->u.array.items, v->u.array.count);
+    } else {
+        send_all(r, &id, v, 1);
+    }
+}
+
+/* ---- the small ones ---- */
+
+static void answer_message(struct pl_api_request *r, const char *text)
+{
+    struct pl_buf out = {0};
+    struct pl_writer w;
+
+    pl_writer_init(&w, r->to.codec, &out);
+    pl_write_map(&w, 1);
+    pl_write_key(&w, "message");
+    pl_write_cstr(&w, text);
+    pl_http_answer_buf(&r->to, 200, &out);
+}
+
+/* queue_id in the query, the header or the body. */
+static bool credentials_with_body(struct pl_api_request *r, struct pl_credentials *cr)
+{
+    const struct pl_value *v;
+    const struct pl_value *id;
+
+    if (!pl_identity_of_request(r->node, r->http, cr)) {
+        pl_api__error(r, PL_ERR_INVALID, "the query cannot be decoded");
+        return false;
+    }
+    if (cr->queue_id.len > 0) {
+        return true;
+    }
+    if (!pl_api__body(r, &v)) {
+        return false;
+    }
+    id = pl_value_get(v, "queue_id");
+    if (id != NULL && id->type == PL_STRING) {
+        cr->queue_id = id->u.string;
+    }
+    if (cr->queue_id.len == 0) {
+        pl_api__error(r, PL_ERR_INVALID, "queue_id is missing");
+        return false;
+    }
+    return true;
+}
+
+void pl_api__heartbeat(struct pl_api_request *r)
+{
+    struct pl_credentials cr;
+    struct pl_identity id = {0};
+    int status;
+
+    if (!credentials_with_body(r, &cr)) {
+        return;
+    }
+    if (r->api_key >= 0) {
+        id.queue = pl_queue_find(r->node->hub, cr.queue_id);
+        status = id.queue != NULL ? PL_OK : PL_ERR_QUEUE_NOT_FOUND;
+    } else {
+        status = pl_identity_queue(r->node, &cr, r->http->arena, &id);
+    }
+    if (status != PL_OK) {
+        pl_api__error(r, status, id.reason);
+        return;
+    }
+    pl_queue_touch(id.queue);
+    answer_message(r, "Heartbeat successful");
+}
+
+void pl_api__unregister(struct pl_api_request *r)
+{
+    struct pl_credentials cr;
+    struct pl_identity id = {0};
+    int status;
+
+    if (!credentials_with_body(r, &cr)) {
+        return;
+    }
+    status = r->api_key >= 0 ? PL_OK : pl_identity_queue(r->node, &cr, r->http->arena, &id);
+    if (r->api_key >= 0) {
+        id.queue = pl_queue_find(r->node->hub, cr.queue_id);
+    }
+    if (status != PL_OK && status != PL_ERR_QUEUE_NOT_FOUND && status != PL_ERR_TOKEN_EXPIRED) {
+        pl_api__error(r, status, id.reason);
+        return;
+    }
+    if (id.queue != NULL) {
+        pl_queue_end(id.queue, PL_OK);
+    }
+    answer_message(r, "Queue removed");
+}
+
+static void write_status(struct pl_buf *out, enum pl_codec codec, const struct pl_node *n, struct pl_str id,
+                         const struct pl_user *u)
+{
+    int64_t number;
+    struct pl_writer w;
+
+    pl_writer_init(&w, codec, out);
+    pl_write_map(&w, u != NULL ? 5 : 4);
+    pl_write_key(&w, "user_id");
+    if (pl_user_number(id, &number)) {
+        pl_write_int(&w, number);
+    } else {
+        pl_write_str(&w, id);
+    }
+    pl_write_key(&w, "communities");
+    if (u != NULL) {
+        pl_user_write_communities(u, &w);
+    } else {
+        pl_write_array(&w, 0);
+    }
+    pl_write_key(&w, "realtime_enabled");
+    pl_write_bool(&w, u != NULL && pl_user_channel_count(u) > 0);
+    pl_write_key(&w, "queues");
+    pl_write_int(&w, u != NULL ? (int64_t)pl_user_queue_count(u) : 0);
+    if (u != NULL) {
+        pl_write_key(&w, "transports");
+        pl_hub_write_transports(n->hub, u, &w);
+    }
+}
+
+/* Whose status is asked for: a backend names the user, a client is itself. */
+static int status_subject(struct pl_api_request *r, struct pl_str *ret, const char **reason)
+{
+    struct pl_credentials cr;
+    struct pl_identity id = {0};
+    bool bad = false;
+    int status;
+
+    if (r->api_key >= 0) {
+        bool given = pl_http_query_get(r->http->head.query, "user_id", r->http->arena, ret, &bad);
+
+        *reason = "user_id is missing or cannot be decoded";
+        return given && !bad && ret->len > 0 && ret->len <= 128 ? PL_OK : PL_ERR_INVALID;
+    }
+    if (!pl_identity_of_request(r->node, r->http, &cr)) {
+        return PL_ERR_INVALID;
+    }
+    if (cr.queue_id.len == 0 && cr.token.len > 0) {
+        status = pl_identity_verify(r->node, cr.token, r->http->arena, &id);
+        if (status == PL_OK) {
+            status = pl_identity_apply(r->node, &id.claims, true);
+        }
+        *ret = id.claims.user_id;
+    } else {
+        status = pl_identity_queue(r->node, &cr, r->http->arena, &id);
+        if (status == PL_OK) {
+            *ret = pl_user_id(pl_queue_user(id.queue));
+        }
+    }
+    *reason = id.reason;
+    return status;
+}
+
+void pl_api__status(struct pl_api_request *r)
+{
+    struct pl_buf out = {0};
+    struct pl_str user_id = {NULL, 0};
+    const char *reason = NULL;
+    int status = status_subject(r, &user_id, &reason);
+
+    if (status != PL_OK) {
+        pl_api__error(r, status, reason);
+        return;
+    }
+    write_status(&out, r->to.codec, r->node, user_id, pl_hub_user_find(r->node->hub, user_id));
+    pl_http_answer_buf(&r->to, 200, &out);
+}
+
+static void on_sequence(void *arg, int status, const int64_t *ids, size_t count)
+{
+    struct pl_http_later *later = arg;
+    struct pl_buf out = {0};
+    struct pl_writer w;
+
+    if (status != PL_OK || count != 1) {
+        pl_http_later_error(later, status, NULL);
+        return;
+    }
+    pl_writer_init(&w, later->to.codec, &out);
+    pl_write_map(&w, 1);
+    pl_write_key(&w, "last_event_id");
+    pl_write_int(&w, ids[0]);
+    pl_http_later_answer(later, &out);
+}
+
+void pl_api__cursor(struct pl_api_request *r)
+{
+    struct pl_str user_id;
+    const char *reason = NULL;
+    int status = r->api_key >= 0 ? PL_OK : status_subject(r, &user_id, &reason);
+
+    if (status != PL_OK) {
+        pl_api__error(r, status, reason);
+        return;
+    }
+    pl_hub_sequence(r->node->hub, on_sequence, pl_http_later_new(&r->to));
+}

@@ -1,0 +1,122 @@
+/* Health and metrics. */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "protocol/status.h"
+#include "server/api/api_priv.h"
+#include "server/base/metrics.h"
+
+void pl_api__health(struct pl_api_request *r)
+{
+    const struct pl_node *n = r->node;
+    struct pl_hub_stats s;
+    struct pl_buf out = {0};
+    struct pl_writer w;
+
+    pl_hub_stats(n->hub, &s);
+    pl_writer_init(&w, r->to.codec, &out);
+    pl_write_map(&w, 6);
+    pl_write_key(&w, "status");
+    pl_write_cstr(&w, n->draining ? "draining" : "healthy");
+    pl_write_key(&w, "active_queues");
+    pl_write_int(&w, (int64_t)s.queues);
+    pl_write_key(&w, "pending_polls");
+    pl_write_int(&w, (int64_t)s.pending_polls);
+    pl_write_key(&w, "uptime");
+    pl_write_int(&w, (int64_t)((pl_hub_mono_ms(n->hub) - n->started_ms) / 1000));
+    pl_write_key(&w, "node");
+    pl_write_cstr(&w, n->name);
+    pl_write_key(&w, "bus");
+    pl_write_map(&w, 2);
+    pl_write_key(&w, "type");
+    pl_write_cstr(&w, "memory");
+    pl_write_key(&w, "status");
+    pl_write_cstr(&w, "ok");
+    pl_http_answer_buf(&r->to, 200, &out);
+}
+
+static void answer_state(struct pl_api_request *r, const char *state)
+{
+    struct pl_buf out = {0};
+    struct pl_writer w;
+
+    pl_writer_init(&w, r->to.codec, &out);
+    pl_write_map(&w, 1);
+    pl_write_key(&w, "status");
+    pl_write_cstr(&w, state);
+    pl_http_answer_buf(&r->to, 200, &out);
+}
+
+void pl_api__livez(struct pl_api_request *r)
+{
+    answer_state(r, "alive");
+}
+
+void pl_api__readyz(struct pl_api_request *r)
+{
+    struct pl_buf out = {0};
+    struct pl_writer w;
+
+    if (!r->node->draining) {
+        answer_state(r, "ready");
+        return;
+    }
+    pl_writer_init(&w, r->to.codec, &out);
+    pl_write_map(&w, 1);
+    pl_write_key(&w, "reasons");
+    pl_write_array(&w, 1);
+    pl_write_cstr(&w, "draining");
+    pl_http_answer(&r->to, 503, (struct pl_bytes){out.data, out.len}, "Retry-After: 1\r\n");
+    pl_buf_done(&out);
+}
+
+static uint64_t resident_bytes(void)
+{
+    unsigned long long pages = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+
+    if (f != NULL) {
+        if (fscanf(f, "%*s %llu", &pages) != 1) {
+            pages = 0;
+        }
+        fclose(f);
+    }
+    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static void set_gauges(const struct pl_node *n)
+{
+    struct pl_hub_stats s;
+
+    pl_hub_stats(n->hub, &s);
+    pl_metric_set(PL_S_QUEUES_WEBSOCKET, s.queues_websocket);
+    pl_metric_set(PL_S_QUEUES_LONGPOLL, s.pending_polls);
+    pl_metric_set(PL_S_QUEUES_NONE, s.queues - s.queues_websocket - s.pending_polls);
+    pl_metric_set(PL_S_PENDING_POLLS, s.pending_polls);
+    pl_metric_set(PL_S_USERS, s.users);
+    pl_metric_set(PL_S_CHANNELS, s.channels);
+    pl_metric_set(PL_S_RING_BYTES, s.ring_bytes);
+    pl_metric_set(PL_S_LAST_EVENT_ID, (uint64_t)s.applied);
+    pl_metric_set(PL_S_RESIDENT_BYTES, resident_bytes());
+    pl_metric_set(PL_S_BUILD_INFO, 1);
+}
+
+void pl_api__metrics(struct pl_api_request *r)
+{
+    struct pl_buf out = {0};
+
+    if (!r->node->has_internal && !r->http->peer.loopback) {
+        pl_api__error(r, PL_ERR_FORBIDDEN, "metrics are for loopback peers, or server.internal_listen");
+        return;
+    }
+    set_gauges(r->node);
+    pl_metrics_export(&out);
+    pl_http_reply(r->to.conn, &(struct pl_http_answer){
+                                  .http_status = 200,
+                                  .content_type = "text/plain; version=0.0.4; charset=utf-8",
+                                  .head_lines = "Cache-Control: no-store\r\n",
+                                  .body = {out.data, out.len},
+                              });
+    pl_buf_done(&out);
+}

@@ -1,0 +1,277 @@
+#include "server/app/server.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "protocol/frame.h"
+#include "protocol/status.h"
+#include "server/api/api.h"
+#include "server/app/dev.h"
+#include "server/base/alloc.h"
+#include "server/base/clock.h"
+#include "server/base/log.h"
+#include "server/base/metrics.h"
+#include "server/bus/memory.h"
+#include "server/transport/websocket.h"
+
+enum {
+    STOP_GRACE_MS = 5000,
+    COME_BACK_WITHIN_MS = 5000, /* clients told to go are spread over this */
+};
+
+struct server {
+    const struct pl_server_options *options;
+    struct pl_config *cfg;
+    struct pl_wheel wheel;
+    struct pl_memory_bus *bus;
+    struct pl_hub *hub;
+    struct pl_auth *auth;
+    struct pl_net *net;
+    struct pl_node node;
+    struct pl_dev_keys dev_keys;
+    char name[128];
+};
+
+/* ---- configuration ---- */
+
+/* 0, or 2 and a line on stderr. */
+static int load(const struct pl_server_options *o, struct pl_dev_keys *dev_keys,
+                struct pl_config **ret_cfg, struct pl_auth **ret_auth)
+{
+    struct pl_config_error error;
+    struct pl_auth_error auth_error;
+    struct pl_config *cfg;
+
+    if (pl_config_load(&o->sources, &cfg, &error) != 0) {
+        fprintf(stderr, "parleyd: %s\n", error.text);
+        return 2;
+    }
+    if (o->dev) {
+        pl_dev_add_keys(dev_keys, cfg);
+    }
+    if (pl_auth_new(cfg, ret_auth, &auth_error) != PL_OK) {
+        fprintf(stderr, "parleyd: %s\n", auth_error.text);
+        pl_config_free(cfg);
+        return 2;
+    }
+    if (!pl_auth_has_jwt_key(*ret_auth) && !pl_auth_has_api_key(*ret_auth)) {
+        fprintf(stderr, "parleyd: no key is configured: set auth.api_key (for your backend) or "
+                        "auth.jwt_key (for clients), or try it out with --dev\n");
+        pl_auth_free(*ret_auth);
+        pl_config_free(cfg);
+        return 2;
+    }
+    if (strcmp(cfg->bus_url, "memory:") != 0) {
+        fprintf(stderr, "parleyd: bus.url = \"%s\": this version has the embedded bus, memory:\n",
+                cfg->bus_url);
+        pl_auth_free(*ret_auth);
+        pl_config_free(cfg);
+        return 2;
+    }
+    *ret_cfg = cfg;
+    return 0;
+}
+
+int pl_server_check(const struct pl_server_options *o)
+{
+    struct pl_dev_keys dev_keys = {.jwt = ""};
+    struct pl_config *cfg;
+    struct pl_auth *auth;
+    int status = load(o, &dev_keys, &cfg, &auth);
+
+    if (status == 0) {
+        pl_auth_free(auth);
+        pl_config_free(cfg);
+    }
+    return status;
+}
+
+static void set_up_log(const struct pl_config *cfg)
+{
+    pl_log_setup((enum pl_log_level)cfg->log_level, (enum pl_log_format)cfg->log_format);
+}
+
+/* ---- reload ---- */
+
+static void phase_changed(struct server *s)
+{
+    pl_hub_transports_changed(s->hub);
+    if (s->cfg->transport_phase == PL_PHASE_LONGPOLL) {
+        pl_hub_goaway(s->hub, PL_TRANSPORT_WEBSOCKET, "transport", COME_BACK_WITHIN_MS);
+    } else if (s->cfg->transport_phase == PL_PHASE_WEBSOCKET_ONLY) {
+        pl_hub_goaway(s->hub, PL_TRANSPORT_LONGPOLL, "transport", COME_BACK_WITHIN_MS);
+    }
+}
+
+static void on_reload(void *arg, int signum)
+{
+    struct server *s = arg;
+    int phase = s->cfg->transport_phase;
+    int64_t percent = s->cfg->transport_websocket_percent;
+    const char *ignored = NULL;
+    struct pl_config *fresh;
+    struct pl_auth *auth;
+
+    (void)signum;
+    if (load(s->options, &s->dev_keys, &fresh, &auth) != 0) {
+        pl_log(PL_LOG_ERROR, "reload_refused", PL_STR("kept", "the configuration that was running"));
+        return;
+    }
+    pl_config_apply_live(s->cfg, fresh, &ignored);
+    pl_config_free(fresh);
+    pl_auth_free(s->auth);
+    s->auth = s->node.auth = auth;
+    set_up_log(s->cfg);
+    if (phase != s->cfg->transport_phase || percent != s->cfg->transport_websocket_percent) {
+        phase_changed(s);
+    }
+    if (ignored != NULL) {
+        pl_log(PL_LOG_WARN, "reload_needs_restart", PL_STR("option", ignored));
+    }
+    pl_log(PL_LOG_INFO, "reloaded", PL_STR("phase", pl_phase_name(s->cfg->transport_phase)));
+}
+
+/* ---- stop ---- */
+
+static void on_stop(void *arg, int signum)
+{
+    struct server *s = arg;
+
+    if (s->node.draining) {
+        return;
+    }
+    s->node.draining = true;
+    pl_log(PL_LOG_INFO, "stopping", PL_INT("signal", signum));
+    /* Held polls get an ordinary, empty answer that says goaway; WebSockets close 1012. */
+    pl_hub_goaway(s->hub, PL_TRANSPORT_LONGPOLL, "draining", COME_BACK_WITHIN_MS);
+    pl_hub_end_links(s->hub, PL_ERR_DRAINING);
+    pl_net_stop(s->net, STOP_GRACE_MS);
+}
+
+/* ---- start ---- */
+
+static void on_tick(void *arg, uint64_t mono_ms, int64_t unix_ms)
+{
+    const struct pl_node *n = arg;
+
+    pl_hub_set_time(n->hub, mono_ms, unix_ms);
+}
+
+static void name_node(struct server *s)
+{
+    char host[64] = "";
+
+    if (s->cfg->server_node[0] != '\0') {
+        (void)snprintf(s->name, sizeof(s->name), "%s", s->cfg->server_node);
+        return;
+    }
+    (void)gethostname(host, sizeof(host) - 1);
+    (void)snprintf(s->name, sizeof(s->name), "%s-%ld", host, (long)getpid());
+}
+
+static void make_core(struct server *s, uint64_t mono_ms, int64_t unix_ms)
+{
+    pl_wheel_init(&s->wheel, mono_ms);
+    s->bus = pl_memory_bus_new(s->cfg, unix_ms);
+    s->hub = pl_hub_new(&(struct pl_hub_options){
+                            .cfg = s->cfg,
+                            .bus_ops = &pl_memory_bus_ops,
+                            .bus = s->bus,
+                            .ring_is_log = true,
+                            .wheel = &s->wheel,
+                            .random = pl_random_bytes,
+                            .epoch_start = pl_memory_bus_epoch(s->bus),
+                        },
+                        mono_ms, unix_ms);
+    pl_memory_bus_connect(s->bus, s->hub);
+    s->node = (struct pl_node){
+        .cfg = s->cfg,
+        .hub = s->hub,
+        .auth = s->auth,
+        .wheel = &s->wheel,
+        .name = s->name,
+        .started_ms = mono_ms,
+        .dev = s->options->dev,
+        .has_internal = s->cfg->server_internal_listen[0] != '\0',
+    };
+}
+
+static int make_net(struct server *s)
+{
+    const struct pl_net_options o = {
+        .cfg = s->cfg,
+        .http = &pl_api_handler,
+        .ws = &pl_websocket_handler,
+        .arg = &s->node,
+        .wheel = &s->wheel,
+        .tick = on_tick,
+    };
+    char error[256] = "";
+
+    if (pl_net_new(&o, &s->net, error, sizeof(error)) != PL_OK) {
+        fprintf(stderr, "parleyd: %s\n", error);
+        return 1;
+    }
+    pl_net_on_signal(s->net, SIGHUP, on_reload, s);
+    pl_net_on_signal(s->net, SIGTERM, on_stop, s);
+    pl_net_on_signal(s->net, SIGINT, on_stop, s);
+    return 0;
+}
+
+/* Scripts and tests wait for these lines. */
+static void say_ready(const struct server *s)
+{
+    const char *internal = pl_net_address(s->net, PL_LISTENER_INTERNAL);
+    const char *address = pl_net_address(s->net, PL_LISTENER_MAIN);
+
+    printf("parleyd ready on http://%s\n", address);
+    if (internal != NULL) {
+        printf("parleyd internal on http://%s\n", internal);
+    }
+    if (s->options->dev) {
+        pl_dev_say_hello(s->cfg, address, internal != NULL ? internal : address);
+    }
+    fflush(stdout);
+    pl_log(PL_LOG_INFO, "ready", PL_STR("node", s->name), PL_STR("address", address),
+           PL_STR("bus", s->cfg->bus_url),
+           PL_STR("phase", pl_phase_name(s->cfg->transport_phase)));
+}
+
+static void unmake(struct server *s)
+{
+    pl_net_free(s->net);
+    if (s->hub != NULL) {
+        pl_hub_free(s->hub);
+    }
+    pl_memory_bus_free(s->bus);
+    pl_auth_free(s->auth);
+    pl_config_free(s->cfg);
+    pl_deflate_done();
+}
+
+int pl_server_run(const struct pl_server_options *o)
+{
+    struct server *s = pl_alloc(sizeof(*s));
+    int status;
+
+    s->options = o;
+    status = load(o, &s->dev_keys, &s->cfg, &s->auth);
+    if (status == 0) {
+        set_up_log(s->cfg);
+        name_node(s);
+        pl_metric_set(PL_S_START_TIME, (uint64_t)(pl_clock_unix_ms() / 1000));
+        make_core(s, pl_clock_mono_ms(), pl_clock_unix_ms());
+        status = make_net(s);
+        if (status == 0) {
+            say_ready(s);
+            pl_net_run(s->net);
+            pl_log(PL_LOG_INFO, "stopped", PL_STR("node", s->name));
+        }
+        unmake(s);
+    }
+    free(s);
+    return status;
+}

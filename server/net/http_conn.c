@@ -1,0 +1,425 @@
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "protocol/status.h"
+#include "server/base/alloc.h"
+#include "server/base/metrics.h"
+#include "server/net/net_priv.h"
+
+/* An HTTP connection in libwebsockets' raw role: one request at a time. While its answer is due the connection
+ * keeps nothing of the request; bytes behind it wait in `in`. Reading goes on all the time, because that is
+ * how a client that goes away is noticed, so `in` has a limit. */
+
+enum { LINGER_MS = 2000 };
+
+static const struct pl_config *config(const struct pl_http_conn *c)
+{
+    return c->net->o.cfg;
+}
+
+static void set_timer(struct pl_http_conn *c, int64_t ms)
+{
+    pl_net__set_timer(c->net, &c->timer, ms);
+}
+
+/* Frees what belongs to the phase that ends. */
+static void leave_phase(struct pl_http_conn *c)
+{
+    if (c->phase == PL_CONN_BODY) {
+        pl_buf_done(&c->u.partial->head);
+        pl_buf_done(&c->u.partial->body);
+        free(c->u.partial);
+    } else if (c->phase == PL_CONN_WRITING) {
+        pl_buf_done(c->u.out);
+        free(c->u.out);
+    } else if (c->phase == PL_CONN_ANSWER || c->phase == PL_CONN_HANDOVER) {
+        free(c->u.handshake);
+    }
+    c->u.partial = NULL;
+    pl_timer_cancel(c->net->o.wheel, &c->timer);
+}
+
+static void enter_phase(struct pl_http_conn *c, enum pl_http_phase phase)
+{
+    leave_phase(c);
+    c->phase = (uint8_t)phase;
+}
+
+/* While it is being consumed, a request in it is in somebody's hands: consume_waiting frees it then. */
+static void drop_input(struct pl_http_conn *c)
+{
+    if (!c->consuming) {
+        pl_buf_done(&c->in);
+    }
+}
+
+void pl_http__doom(struct pl_http_conn *c)
+{
+    struct pl_net *n = c->net;
+
+    if (c->phase >= PL_CONN_DOOMED) {
+        return;
+    }
+    drop_input(c);
+    if (c->phase == PL_CONN_ANSWER) {
+        enter_phase(c, PL_CONN_DOOMED);
+        n->o.http->closed(n->o.arg, c);
+    } else if (c->phase == PL_CONN_HANDOVER) {
+        void *user = c->u.handshake->user;
+
+        enter_phase(c, PL_CONN_DOOMED);
+        n->o.ws->failed(n->o.arg, user);
+    } else {
+        enter_phase(c, PL_CONN_DOOMED);
+    }
+    pl_net__later(n, &c->job);
+}
+
+/* ---- requests ---- */
+
+static void refuse(struct pl_http_conn *c, const struct pl_http_head *head, int status, const char *reason)
+{
+    enter_phase(c, PL_CONN_ANSWER);
+    c->keep_alive = false;
+    c->net->o.http->refuse(c->net->o.arg, c, head, status, reason);
+}
+
+static void dispatch(struct pl_http_conn *c, const struct pl_http_head *head, struct pl_str body, bool upgrade)
+{
+    const struct pl_http_handler *h = c->net->o.http;
+    struct pl_arena arena = {0};
+    struct pl_http_request rq = {.head = *head, .body = body, .arena = &arena, .peer = c->peer->peer};
+
+    enter_phase(c, PL_CONN_ANSWER);
+    if (upgrade) {
+        c->u.handshake = pl_http__handshake_new(c->net, head);
+        h->upgrade(c->net->o.arg, c, &rq);
+    } else {
+        h->request(c->net->o.arg, c, &rq);
+    }
+    pl_arena_done(&arena);
+}
+
+/* head lies in the first head_size bytes of data. Returns how many bytes belong to the request. */
+static size_t begin_body(struct pl_http_conn *c, const struct pl_http_head *head, const char *data, size_t head_size,
+                         size_t len)
+{
+    struct pl_http_body state;
+    struct pl_buf body = {0};
+    struct pl_http_partial *p;
+    size_t used = 0;
+    int64_t max = c->net->o.http->max_body(c->net->o.arg, c, head, &c->peer->peer);
+    int r;
+
+    if (max < 0) {
+        refuse(c, head, (int)max, NULL);
+        return len;
+    }
+    pl_http_body_init(&state, head, (uint64_t)max);
+    r = pl_http_body_feed(&state, data + head_size, len - head_size, &body, &used);
+    if (r == 0) {
+        dispatch(c, head, (struct pl_str){(const char *)body.data, body.len}, false);
+    } else if (r < 0) {
+        refuse(c, head, r, r == PL_ERR_PROTOCOL ? "the body is not properly chunked" : NULL);
+    } else {
+        if (head->expect_continue && head_size == len) {
+            pl_http__send_continue(c);
+        }
+        p = pl_alloc(sizeof(*p));
+        *p = (struct pl_http_partial){.state = state, .body = body};
+        pl_buf_append(&p->head, data, head_size);
+        enter_phase(c, PL_CONN_BODY);
+        c->u.partial = p;
+        set_timer(c, config(c)->limits_body_timeout);
+        return len;
+    }
+    pl_buf_done(&body);
+    return r == 0 ? head_size + used : len;
+}
+
+static size_t begin_request(struct pl_http_conn *c, const struct pl_http_head *head, const char *data,
+                            size_t head_size, size_t len)
+{
+    const char *reason = NULL;
+    int r;
+
+    c->keep_alive = head->keep_alive && !c->net->stopping;
+    c->is_head = head->method == PL_HTTP_HEAD;
+    c->http_1_0 = head->minor == 0;
+    c->served = true;
+    if (c->refuse_status) {
+        refuse(c, head, c->refuse_status, NULL);
+        return len;
+    }
+    r = pl_http_websocket_handshake(head, &reason);
+    if (r < 0) {
+        refuse(c, head, r, reason);
+        return len;
+    }
+    if (r == PL_HTTP_MORE && (head->chunked || head->content_length > 0)) {
+        return begin_body(c, head, data, head_size, len);
+    }
+    dispatch(c, head, (struct pl_str){0}, r == PL_OK);
+    return head_size;
+}
+
+/* Returns how many bytes were used; 0: more are needed. */
+static size_t on_head_bytes(struct pl_http_conn *c, const char *data, size_t len)
+{
+    struct pl_http_head head;
+    const char *reason = NULL;
+    size_t size = 0;
+    int r = pl_http_parse_head(data, len, c->scanned, (size_t)config(c)->limits_header_bytes, &head, &size, &reason);
+
+    if (r == PL_HTTP_MORE) {
+        if (c->scanned == 0) {
+            set_timer(c, config(c)->limits_header_timeout);
+        }
+        c->scanned = (uint32_t)len;
+        return 0;
+    }
+    c->scanned = 0;
+    if (r < 0) {
+        refuse(c, NULL, r, reason);
+        return len;
+    }
+    return begin_request(c, &head, data, size, len);
+}
+
+/* The head is parsed again when the body is whole: cheaper than keeping 2 KB of it for every upload under way. */
+static void parse_kept_head(const struct pl_buf *bytes, struct pl_http_head *ret)
+{
+    size_t size;
+    int r = pl_http_parse_head((const char *)bytes->data, bytes->len, 0, SIZE_MAX / 2, ret, &size, NULL);
+
+    PL_ASSERT(r == 0);
+}
+
+static size_t on_body_bytes(struct pl_http_conn *c, const char *data, size_t len)
+{
+    struct pl_http_partial *p = c->u.partial;
+    struct pl_buf head_bytes, body;
+    struct pl_http_head head;
+    size_t used = 0;
+    int r = pl_http_body_feed(&p->state, data, len, &p->body, &used);
+
+    if (r == PL_HTTP_MORE) {
+        return len;
+    }
+    head_bytes = p->head;
+    body = p->body;
+    p->head = p->body = (struct pl_buf){0}; /* leaving the phase must not free them yet */
+    parse_kept_head(&head_bytes, &head);
+    if (r == 0) {
+        dispatch(c, &head, (struct pl_str){(const char *)body.data, body.len}, false);
+    } else {
+        refuse(c, &head, r, r == PL_ERR_PROTOCOL ? "the body is not properly chunked" : NULL);
+    }
+    pl_buf_done(&head_bytes);
+    pl_buf_done(&body);
+    return r == 0 ? used : len;
+}
+
+/* Takes as many bytes as it can use now; returns how many. */
+static size_t consume(struct pl_http_conn *c, const char *data, size_t len)
+{
+    size_t at = 0;
+
+    c->consuming = true;
+    while (at < len && (c->phase == PL_CONN_HEAD || c->phase == PL_CONN_BODY)) {
+        size_t used = c->phase == PL_CONN_HEAD ? on_head_bytes(c, data + at, len - at)
+                                               : on_body_bytes(c, data + at, len - at);
+        if (used == 0) {
+            break;
+        }
+        at += used;
+    }
+    c->consuming = false;
+    return at;
+}
+
+static void consume_waiting(struct pl_http_conn *c)
+{
+    size_t used = consume(c, (const char *)c->in.data, c->in.len);
+
+    if (used >= c->in.len || c->phase >= PL_CONN_LINGER) {
+        pl_buf_done(&c->in);
+    } else {
+        pl_buf_consume(&c->in, used);
+    }
+}
+
+static void on_bytes(struct pl_http_conn *c, const char *data, size_t len)
+{
+    size_t max = (size_t)(config(c)->limits_header_bytes + config(c)->limits_message_bytes);
+    size_t used = 0;
+
+    if (c->phase >= PL_CONN_LINGER) {
+        return;
+    }
+    if (c->in.len > 0) {
+        if (c->in.len + len > max && c->phase != PL_CONN_HEAD) {
+            pl_http__doom(c);
+            return;
+        }
+        pl_buf_append(&c->in, data, len);
+        consume_waiting(c);
+        return;
+    }
+    used = consume(c, data, len);
+    if (used < len && c->phase < PL_CONN_LINGER) {
+        pl_buf_append(&c->in, data + used, len - used);
+    }
+}
+
+void pl_http__answered(struct pl_http_conn *c)
+{
+    enter_phase(c, PL_CONN_HEAD);
+    if (!c->keep_alive || c->net->stopping) {
+        enter_phase(c, PL_CONN_LINGER);
+        drop_input(c);
+        shutdown(lws_get_socket_fd(c->wsi), SHUT_WR);
+        set_timer(c, LINGER_MS);
+        return;
+    }
+    set_timer(c, config(c)->limits_keepalive_timeout);
+    if (c->in.len > 0 && !c->consuming) {
+        pl_net__later(c->net, &c->job);
+    }
+}
+
+/* ---- its life ---- */
+
+static void on_timer(struct pl_timer *t)
+{
+    struct pl_http_conn *c = pl_container_of(t, struct pl_http_conn, timer);
+
+    if (c->phase == PL_CONN_HEAD && c->in.len > 0) {
+        pl_buf_done(&c->in);
+        refuse(c, NULL, PL_ERR_REQUEST_TIMEOUT, "the header section did not arrive in time");
+    } else if (c->phase == PL_CONN_BODY) {
+        struct pl_buf bytes = c->u.partial->head;
+        struct pl_http_head head;
+
+        c->u.partial->head = (struct pl_buf){0};
+        parse_kept_head(&bytes, &head);
+        refuse(c, &head, PL_ERR_REQUEST_TIMEOUT, "the body did not arrive in time");
+        pl_buf_done(&bytes);
+    } else {
+        pl_http__doom(c);
+    }
+}
+
+static void cut(struct pl_http_conn *c)
+{
+    /* Outside of libwebsockets' own callbacks, where all jobs run, this closes at once: on_closed. */
+    lws_set_timeout(c->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_SYNC);
+}
+
+static void on_job(struct pl_job *job)
+{
+    struct pl_http_conn *c = pl_container_of(job, struct pl_http_conn, job);
+
+    if (c->phase == PL_CONN_HEAD) {
+        consume_waiting(c);
+    } else if (c->phase == PL_CONN_HANDOVER) {
+        pl_http__hand_over(c);
+        enter_phase(c, PL_CONN_DOOMED);
+        cut(c);
+    } else if (c->phase == PL_CONN_DOOMED) {
+        cut(c);
+    } else if (c->phase == PL_CONN_CLOSED) {
+        free(c);
+    }
+}
+
+void pl_http__adopt(struct pl_net *n, int fd, struct pl_peer_entry *peer, int refuse_status)
+{
+    struct pl_http_conn *c = pl_alloc(sizeof(*c));
+    lws_adopt_desc_t d = {.vh = n->vhost,
+                          .type = LWS_ADOPT_SOCKET,
+                          .fd.sockfd = fd,
+                          .vh_prot_name = PL_NET_HTTP_PROTOCOL,
+                          .opaque = c};
+
+    c->net = n;
+    c->peer = peer;
+    c->refuse_status = (int16_t)refuse_status;
+    c->job.fn = on_job;
+    pl_list_init(&c->job.node);
+    pl_timer_init(&c->timer, on_timer);
+    pl_list_append(&n->http, &c->node);
+    n->refusing += refuse_status != 0;
+    pl_metric_set(PL_S_CONN_HTTP, ++n->http_count);
+    c->wsi = lws_adopt_descriptor_vhost_via_info(&d); /* closes fd if it fails */
+    if (c->wsi) {
+        lws_set_timeout(c->wsi, NO_PENDING_TIMEOUT, 0);
+        set_timer(c, config(c)->limits_header_timeout);
+    } else {
+        pl_http__lws_callback(c, LWS_CALLBACK_RAW_CLOSE, NULL, 0);
+    }
+}
+
+static void on_closed(struct pl_http_conn *c)
+{
+    struct pl_net *n = c->net;
+
+    pl_http__doom(c);
+    c->phase = PL_CONN_CLOSED;
+    c->wsi = NULL; /* libwebsockets has cleared its pointer to c, too */
+    pl_list_remove(&c->node);
+    n->refusing -= c->refuse_status != 0;
+    if (c->peer) {
+        pl_peer__drop(n, c->peer);
+    }
+    pl_metric_set(PL_S_CONN_HTTP, --n->http_count);
+    pl_net__later(n, &c->job);
+    pl_net__check_stopped(n);
+}
+
+int pl_http__lws_callback(struct pl_http_conn *c, enum lws_callback_reasons reason, const char *in, size_t len)
+{
+    if (c->phase == PL_CONN_CLOSED) {
+        return 0;
+    }
+    if (reason == LWS_CALLBACK_RAW_RX) {
+        on_bytes(c, in, len);
+    } else if (reason == LWS_CALLBACK_RAW_WRITEABLE) {
+        pl_http__flush(c);
+    } else if (reason == LWS_CALLBACK_RAW_CLOSE) {
+        on_closed(c);
+    }
+    return 0;
+}
+
+void pl_http__stop_all(struct pl_net *n)
+{
+    pl_list_foreach_safe(it, &n->http)
+    {
+        struct pl_http_conn *c = pl_container_of(it, struct pl_http_conn, node);
+
+        if (c->phase == PL_CONN_HEAD && c->in.len == 0) {
+            pl_http__doom(c);
+        }
+    }
+}
+
+void pl_http__kill_all(struct pl_net *n)
+{
+    pl_list_foreach_safe(it, &n->http)
+    {
+        pl_http__doom(pl_container_of(it, struct pl_http_conn, node));
+    }
+}
+
+void pl_http_set_user(struct pl_http_conn *c, void *user)
+{
+    c->user = user;
+}
+
+void *pl_http_user(const struct pl_http_conn *c)
+{
+    return c->user;
+}

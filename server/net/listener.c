@@ -1,0 +1,275 @@
+#define _GNU_SOURCE /* accept4 */
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "protocol/status.h"
+#include "server/base/alloc.h"
+#include "server/base/log.h"
+#include "server/base/metrics.h"
+#include "server/net/net_priv.h"
+
+enum {
+    BACKLOG = 4096,
+    ACCEPT_BATCH = 64,     /* per loop turn, so that a storm of connections does not hold up the others */
+    ACCEPT_PAUSE_MS = 100, /* when the process or the system is out of file descriptors */
+    MAX_REFUSING = 256,    /* connections over a limit that get a 503 at the same time; more are just closed */
+};
+
+/* ---- peers ---- */
+
+static bool peer_eq(const struct pl_map_node *node, const void *key, size_t len)
+{
+    const struct pl_peer_entry *e = pl_container_of(node, struct pl_peer_entry, node);
+
+    return strlen(e->key) == len && memcmp(e->key, key, len) == 0;
+}
+
+static struct pl_peer_entry *peer_take(struct pl_net *n, const struct pl_peer *p)
+{
+    char key[sizeof(((struct pl_peer_entry *)0)->key)];
+    struct pl_map_node *node;
+    struct pl_peer_entry *e;
+    size_t len = (size_t)snprintf(key, sizeof(key), "%d%s", p->listener, p->ip);
+
+    node = pl_map_find(&n->peers, key, len);
+    if (node) {
+        e = pl_container_of(node, struct pl_peer_entry, node);
+    } else {
+        e = pl_alloc(sizeof(*e));
+        memcpy(e->key, key, len + 1);
+        e->peer = *p;
+        pl_map_insert(&n->peers, &e->node, key, len);
+    }
+    e->connections++;
+    n->main_connections += p->listener == PL_LISTENER_MAIN;
+    return e;
+}
+
+void pl_peer__drop(struct pl_net *n, struct pl_peer_entry *e)
+{
+    n->main_connections -= e->peer.listener == PL_LISTENER_MAIN;
+    if (--e->connections == 0) {
+        pl_map_remove(&n->peers, &e->node);
+        free(e);
+    }
+}
+
+static void peer_describe(const struct sockaddr_storage *ss, enum pl_listener which, struct pl_peer *ret)
+{
+    *ret = (struct pl_peer){.listener = which};
+    if (ss->ss_family == AF_INET) {
+        const struct in_addr *a = &((const struct sockaddr_in *)ss)->sin_addr;
+
+        inet_ntop(AF_INET, a, ret->ip, sizeof(ret->ip));
+        ret->loopback = ntohl(a->s_addr) >> 24 == 127;
+    } else if (ss->ss_family == AF_INET6) {
+        const struct in6_addr *a = &((const struct sockaddr_in6 *)ss)->sin6_addr;
+        bool mapped = IN6_IS_ADDR_V4MAPPED(a);
+
+        if (mapped) {
+            inet_ntop(AF_INET, a->s6_addr + 12, ret->ip, sizeof(ret->ip));
+        } else {
+            inet_ntop(AF_INET6, a, ret->ip, sizeof(ret->ip));
+        }
+        ret->loopback = mapped ? a->s6_addr[12] == 127 : IN6_IS_ADDR_LOOPBACK(a);
+    }
+}
+
+/* ---- accepting ---- */
+
+/* Operators get in when clients have filled the server: the internal listener has no limit but the descriptors. */
+static bool over_limit(struct pl_net *n, const struct pl_peer_entry *e)
+{
+    int64_t limit = n->o.cfg->limits_connections, per_ip = n->o.cfg->limits_connections_per_ip;
+
+    if (e->peer.listener != PL_LISTENER_MAIN) {
+        return false;
+    }
+    if (limit == 0 || limit > n->max_connections) {
+        limit = n->max_connections;
+    }
+    if (n->main_connections > limit) {
+        pl_metric_add(PL_S_REFUSED_CONNECTIONS, 1);
+        return true;
+    }
+    if (per_ip > 0 && e->connections > per_ip) {
+        pl_metric_add(PL_S_REFUSED_PER_IP, 1);
+        return true;
+    }
+    return false;
+}
+
+static void on_connection(struct pl_listening *l, int fd, const struct sockaddr_storage *ss)
+{
+    struct pl_net *n = l->net;
+    struct pl_peer p;
+    struct pl_peer_entry *e;
+    int one = 1;
+
+    peer_describe(ss, l->which, &p);
+    e = peer_take(n, &p);
+    pl_metric_add(PL_S_ACCEPTED, 1);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    if (!over_limit(n, e)) {
+        pl_http__adopt(n, fd, e, 0);
+    } else if (n->refusing < MAX_REFUSING) {
+        pl_http__adopt(n, fd, e, PL_ERR_OVERLOADED);
+    } else {
+        close(fd);
+        pl_peer__drop(n, e);
+    }
+}
+
+static void on_readable(uv_poll_t *poll, int status, int events)
+{
+    struct pl_listening *l = pl_container_of(poll, struct pl_listening, poll);
+
+    (void)status, (void)events;
+    pl_net__enter(l->net);
+    for (int i = 0; i < ACCEPT_BATCH; i++) {
+        struct sockaddr_storage ss;
+        socklen_t len = sizeof(ss);
+        int fd = accept4(l->fd, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+        if (fd >= 0) {
+            on_connection(l, fd, &ss);
+        } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            pl_log(PL_LOG_WARN, "accept_paused", PL_STR("address", l->address), PL_STR("error", strerror(errno)));
+            uv_poll_stop(&l->poll);
+            pl_net__set_timer(l->net, &l->pause, ACCEPT_PAUSE_MS);
+            return;
+        } else if (errno != EINTR && errno != ECONNABORTED) {
+            return;
+        }
+    }
+}
+
+static void on_pause_over(struct pl_timer *t)
+{
+    struct pl_listening *l = pl_container_of(t, struct pl_listening, pause);
+
+    uv_poll_start(&l->poll, UV_READABLE, on_readable);
+}
+
+/* ---- listening ---- */
+
+void pl_listener__init(struct pl_net *n)
+{
+    pl_map_init(&n->peers, peer_eq);
+    for (int i = 0; i < 2; i++) {
+        n->listening[i] = (struct pl_listening){.net = n, .which = (enum pl_listener)i, .fd = -1};
+        pl_timer_init(&n->listening[i].pause, on_pause_over);
+    }
+}
+
+/* "host:port" or "[v6]:port" */
+static bool split_address(const char *address, char *host, size_t host_size, const char **ret_port)
+{
+    const char *colon = strrchr(address, ':');
+    size_t len = colon ? (size_t)(colon - address) : 0;
+
+    if (!colon || colon[1] == '\0') {
+        return false;
+    }
+    if (len >= 2 && address[0] == '[' && address[len - 1] == ']') {
+        address++;
+        len -= 2;
+    }
+    if (len == 0 || len >= host_size) {
+        return false;
+    }
+    memcpy(host, address, len);
+    host[len] = '\0';
+    *ret_port = colon + 1;
+    return true;
+}
+
+static void describe_bound(struct pl_listening *l)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof(ss);
+    char host[NI_MAXHOST], port[NI_MAXSERV];
+
+    if (getsockname(l->fd, (struct sockaddr *)&ss, &len) == 0 &&
+        getnameinfo((struct sockaddr *)&ss, len, host, sizeof(host), port, sizeof(port),
+                    NI_NUMERICHOST | NI_NUMERICSERV) == 0) {
+        snprintf(l->address, sizeof(l->address), ss.ss_family == AF_INET6 ? "[%.45s]:%.8s" : "%.45s:%.8s", host,
+                 port);
+    }
+}
+
+static int bound_socket(const struct addrinfo *ai)
+{
+    int one = 1;
+    int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    if (fd < 0) {
+        return -1;
+    }
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+    if (bind(fd, ai->ai_addr, ai->ai_addrlen) != 0 || listen(fd, BACKLOG) != 0) {
+        int e = errno;
+
+        close(fd);
+        errno = e;
+        return -1;
+    }
+    return fd;
+}
+
+int pl_listener__open(struct pl_net *n, enum pl_listener which, const char *address, char *err, size_t err_size)
+{
+    struct pl_listening *l = &n->listening[which];
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV}, *ai = NULL;
+    char host[256];
+    const char *port;
+    int r;
+
+    if (!split_address(address, host, sizeof(host), &port)) {
+        snprintf(err, err_size, "cannot listen on \"%s\": address:port expected", address);
+        return PL_ERR_INVALID;
+    }
+    r = getaddrinfo(host, port, &hints, &ai);
+    if (r != 0) {
+        snprintf(err, err_size, "cannot listen on \"%s\": %s", address, gai_strerror(r));
+        return PL_ERR_INVALID;
+    }
+    l->fd = bound_socket(ai);
+    freeaddrinfo(ai);
+    if (l->fd < 0) {
+        snprintf(err, err_size, "cannot listen on \"%s\": %s", address, strerror(errno));
+        return PL_ERR_INVALID;
+    }
+    describe_bound(l);
+    uv_poll_init(&n->loop, &l->poll, l->fd);
+    uv_poll_start(&l->poll, UV_READABLE, on_readable);
+    return 0;
+}
+
+static void on_poll_closed(uv_handle_t *h)
+{
+    struct pl_listening *l = pl_container_of((uv_poll_t *)h, struct pl_listening, poll);
+
+    close(l->fd);
+    l->fd = -1;
+}
+
+void pl_listener__close(struct pl_net *n, enum pl_listener which)
+{
+    struct pl_listening *l = &n->listening[which];
+
+    if (l->fd >= 0 && !uv_is_closing((uv_handle_t *)&l->poll)) {
+        pl_timer_cancel(n->o.wheel, &l->pause);
+        uv_close((uv_handle_t *)&l->poll, on_poll_closed);
+    }
+}

@@ -1,0 +1,162 @@
+#include "server/transport/http_edge.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "protocol/status.h"
+#include "server/base/alloc.h"
+
+enum { RETRY_AFTER_S = 1, MAX_ORIGIN = 256 };
+
+static const char *const content_types[PL_CODEC_COUNT] = {
+    [PL_JSON] = "application/json",
+    [PL_MSGPACK] = "application/msgpack",
+};
+
+bool pl_http_origin_allowed(const struct pl_node *node, struct pl_str origin, const struct pl_str *host)
+{
+    const struct pl_strings *allowed = &node->cfg->auth_allowed_origins;
+
+    for (size_t i = 0; i < allowed->count; i++) {
+        if (pl_str_eq(origin, (struct pl_str){allowed->items[i], strlen(allowed->items[i])})) {
+            return true;
+        }
+    }
+    if (allowed->count == 0 && host != NULL && pl_http_origin_same_host(origin, *host)) {
+        return true;
+    }
+    return node->dev && pl_http_origin_is_localhost(origin);
+}
+
+void pl_http_to_init(struct pl_http_to *to, struct pl_node *node, struct pl_http_conn *c,
+                     const struct pl_http_request *rq, bool cors)
+{
+    const struct pl_str *origin = cors ? pl_http_header(&rq->head, "origin") : NULL;
+
+    *to = (struct pl_http_to){
+        .node = node, .conn = c, .codec = pl_http_accept_codec(&rq->head), .cors = cors};
+    if (origin != NULL && origin->len <= MAX_ORIGIN &&
+        pl_http_origin_allowed(node, *origin, pl_http_header(&rq->head, "host"))) {
+        char *copy = pl_arena_alloc(rq->arena, origin->len + 1);
+
+        memcpy(copy, origin->s, origin->len);
+        copy[origin->len] = '\0';
+        to->origin = copy;
+    }
+}
+
+static void write_lines(const struct pl_http_to *to, const char *lines, char *out, size_t size)
+{
+    static const char exposed[] =
+        "Access-Control-Expose-Headers: Retry-After, Deprecation, Sunset, Link\r\n";
+
+    (void)snprintf(out, size, "%s%s%s%s%s%sCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n",
+                   lines != NULL ? lines : "", to->cors ? "Vary: Origin\r\n" : "",
+                   to->origin != NULL ? "Access-Control-Allow-Origin: " : "",
+                   to->origin != NULL ? to->origin : "", to->origin != NULL ? "\r\n" : "",
+                   to->origin != NULL ? exposed : "");
+}
+
+void pl_http_answer(const struct pl_http_to *to, int http_status, struct pl_bytes body, const char *lines)
+{
+    char head[1024];
+
+    write_lines(to, lines, head, sizeof(head));
+    pl_http_reply(to->conn, &(struct pl_http_answer){
+                                .http_status = http_status,
+                                .content_type = content_types[to->codec],
+                                .head_lines = head,
+                                .body = body,
+                            });
+}
+
+void pl_http_answer_buf(const struct pl_http_to *to, int http_status, struct pl_buf *body)
+{
+    pl_http_answer(to, http_status, (struct pl_bytes){body->data, body->len}, NULL);
+    pl_buf_done(body);
+}
+
+void pl_http_answer_empty(const struct pl_http_to *to, int http_status, const char *lines)
+{
+    pl_http_answer(to, http_status, (struct pl_bytes){NULL, 0}, lines);
+}
+
+static bool has_retry(int status)
+{
+    int http = pl_status_http(status);
+
+    return http == 429 || http == 503;
+}
+
+void pl_write_error(struct pl_writer *w, int status, const char *message)
+{
+    pl_write_map(w, 2 + has_retry(status));
+    pl_write_key(w, "code");
+    pl_write_cstr(w, pl_status_code(status));
+    pl_write_key(w, "message");
+    pl_write_cstr(w, message != NULL ? message : pl_status_text(status));
+    if (has_retry(status)) {
+        pl_write_key(w, "retry_after_ms");
+        pl_write_int(w, RETRY_AFTER_S * 1000);
+    }
+}
+
+void pl_http_answer_error(const struct pl_http_to *to, int status, const char *message)
+{
+    struct pl_buf body = {0};
+    struct pl_writer w;
+    char lines[64] = "";
+
+    if (has_retry(status)) {
+        (void)snprintf(lines, sizeof(lines), "Retry-After: %d\r\n", RETRY_AFTER_S);
+    }
+    pl_writer_init(&w, to->codec, &body);
+    pl_write_error(&w, status, message);
+    pl_http_answer(to, pl_status_http(status), (struct pl_bytes){body.data, body.len}, lines);
+    pl_buf_done(&body);
+}
+
+/* ---- later ---- */
+
+static void later_closed(struct pl_waiting *w)
+{
+    struct pl_http_later *l = (struct pl_http_later *)w;
+
+    /* Whoever will call pl_http_later_answer frees it. */
+    l->to.conn = NULL;
+}
+
+struct pl_http_later *pl_http_later_new(const struct pl_http_to *to)
+{
+    size_t len = to->origin != NULL ? strlen(to->origin) + 1 : 0;
+    struct pl_http_later *l = pl_alloc(sizeof(*l) + len);
+
+    l->waiting.closed = later_closed;
+    l->to = *to;
+    if (len > 0) {
+        memcpy(l->origin, to->origin, len);
+        l->to.origin = l->origin;
+    }
+    pl_http_set_user(to->conn, l);
+    return l;
+}
+
+void pl_http_later_answer(struct pl_http_later *l, struct pl_buf *out)
+{
+    if (l->to.conn != NULL) {
+        pl_http_set_user(l->to.conn, NULL);
+        pl_http_answer(&l->to, 200, (struct pl_bytes){out->data, out->len}, NULL);
+    }
+    pl_buf_done(out);
+    free(l);
+}
+
+void pl_http_later_error(struct pl_http_later *l, int status, const char *message)
+{
+    if (l->to.conn != NULL) {
+        pl_http_set_user(l->to.conn, NULL);
+        pl_http_answer_error(&l->to, status, message);
+    }
+    free(l);
+}

@@ -1,0 +1,115 @@
+#include "server/transport/longpoll.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "protocol/status.h"
+#include "server/base/alloc.h"
+#include "server/base/list.h"
+
+/* A held poll: all that one client costs while it waits, beside its connection and its queue. */
+struct poll {
+    struct pl_waiting waiting; /* the connection's user pointer */
+    struct pl_link link;
+    struct pl_timer timer;
+    struct pl_http_to to;
+    char origin[];
+};
+
+/* Phase websocket says that polling is on its way out (RFC 9745, RFC 8594); the answer is the same. */
+static void write_deprecation(const struct pl_node *n, char *out, size_t size)
+{
+    const char *sunset = n->cfg->transport_sunset;
+    bool dated = sunset[0] != '\0';
+
+    out[0] = '\0';
+    if (n->cfg->transport_phase == PL_PHASE_WEBSOCKET) {
+        (void)snprintf(out, size,
+                       "Deprecation: @0\r\n%s%s%sLink: </realtime/ws>; rel=\"successor-version\"\r\n",
+                       dated ? "Sunset: " : "", sunset, dated ? "\r\n" : "");
+    }
+}
+
+static void poll_free(struct poll *p)
+{
+    pl_timer_cancel(p->to.node->wheel, &p->timer);
+    free(p);
+}
+
+static void on_closed(struct pl_waiting *w)
+{
+    struct poll *p = pl_container_of(w, struct poll, waiting);
+
+    pl_link_detach(&p->link);
+    poll_free(p);
+}
+
+static void on_timeout(struct pl_timer *t)
+{
+    pl_queue_answer_empty(pl_container_of(t, struct poll, timer)->link.queue);
+}
+
+static bool poll_send(struct pl_link *l, struct pl_frame *f, uint32_t events)
+{
+    struct poll *p = pl_container_of(l, struct poll, link);
+    char lines[256];
+
+    (void)events;
+    write_deprecation(p->to.node, lines, sizeof(lines));
+    pl_http_set_user(p->to.conn, NULL);
+    pl_http_answer(&p->to, 200, pl_frame_payload(f), lines);
+    return true;
+}
+
+static void poll_spent(struct pl_link *l)
+{
+    poll_free(pl_container_of(l, struct poll, link));
+}
+
+static void poll_end(struct pl_link *l, int status)
+{
+    struct poll *p = pl_container_of(l, struct poll, link);
+
+    pl_http_set_user(p->to.conn, NULL);
+    pl_http_answer_error(&p->to, status, NULL);
+    poll_free(p);
+}
+
+static const struct pl_link_ops poll_ops = {
+    .transport = PL_TRANSPORT_LONGPOLL,
+    .one_answer = true,
+    .send = poll_send,
+    .end = poll_end,
+    .spent = poll_spent,
+};
+
+static struct poll *poll_new(const struct pl_http_to *to)
+{
+    size_t len = to->origin != NULL ? strlen(to->origin) + 1 : 0;
+    struct poll *p = pl_alloc(sizeof(*p) + len);
+
+    p->waiting.closed = on_closed;
+    p->link.ops = &poll_ops;
+    p->link.codec = (uint8_t)to->codec;
+    pl_timer_init(&p->timer, on_timeout);
+    p->to = *to;
+    if (len > 0) {
+        memcpy(p->origin, to->origin, len);
+        p->to.origin = p->origin;
+    }
+    pl_http_set_user(to->conn, &p->waiting);
+    return p;
+}
+
+void pl_longpoll_start(const struct pl_http_to *to, struct pl_queue *q, int64_t position, int64_t hold_ms)
+{
+    struct poll *p = poll_new(to);
+
+    pl_timer_set(to->node->wheel, &p->timer, pl_hub_mono_ms(to->node->hub) + (uint64_t)hold_ms);
+    pl_queue_attach(q, &p->link, position);
+    pl_queue_writable(q);
+    if (hold_ms == 0) {
+        pl_queue_answer_empty(q); /* unless it has been answered */
+    }
+}

@@ -1,0 +1,511 @@
+#include "server/transport/websocket.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "protocol/status.h"
+#include "protocol/utf8.h"
+#include "server/base/alloc.h"
+#include "server/base/clock.h"
+#include "server/base/list.h"
+#include "server/base/log.h"
+#include "server/transport/identity.h"
+#include "server/transport/message.h"
+
+enum {
+    PENDING_FRAMES = 64, /* replies a client that does not read may leave behind */
+    RETRY_AFTER_MS = 1000,
+};
+
+/* What came with the upgrade, until the socket is open. */
+struct opening {
+    struct pl_str token, queue_id;
+    bool has_cursor, bad_cursor;
+    int64_t cursor;
+    char text[];
+};
+
+struct websocket {
+    struct pl_link link;
+    struct pl_timer timer;     /* hello timeout, ping, liveness */
+    struct pl_node *node;
+    struct pl_ws_conn *conn;   /* NULL before it is open and after it is closed */
+    struct opening *opening;   /* freed once open */
+    struct pl_list calls;      /* messages whose reply is still to come */
+    struct pl_frame **pending; /* replies not taken yet, PENDING_FRAMES at most */
+    uint64_t received_ms, sent_ms;
+    uint8_t pending_count;
+    bool said_hello;
+    bool may_publish;
+    bool closing;
+};
+
+static void close_with(struct websocket *ws, int status, int64_t retry_after_ms)
+{
+    char reason[96];
+
+    if (ws->closing || ws->conn == NULL) {
+        return;
+    }
+    ws->closing = true;
+    if (retry_after_ms > 0) {
+        (void)snprintf(reason, sizeof(reason), "%s;retry_after_ms=%lld", pl_status_code(status),
+                       (long long)retry_after_ms);
+    } else {
+        (void)snprintf(reason, sizeof(reason), "%s", pl_status_code(status));
+    }
+    pl_link_detach(&ws->link);
+    pl_ws_close(ws->conn, pl_status_close_code(status), reason);
+}
+
+static uint64_t now_ms(const struct websocket *ws)
+{
+    return pl_hub_mono_ms(ws->node->hub);
+}
+
+/* ---- sending ---- */
+
+static bool send_frame(struct websocket *ws, struct pl_frame *f)
+{
+    if (ws->conn == NULL || ws->closing || ws->pending_count > 0 || !pl_ws_send(ws->conn, f)) {
+        return false;
+    }
+    ws->sent_ms = now_ms(ws);
+    return true;
+}
+
+/* For what cannot be made again (replies): waits in line if the socket is full. Takes over the frame. */
+static void send_or_keep(struct websocket *ws, struct pl_frame *f)
+{
+    if (ws->conn == NULL || ws->closing || send_frame(ws, f)) {
+        pl_frame_unref(f);
+        return;
+    }
+    if (ws->pending_count == PENDING_FRAMES) {
+        pl_frame_unref(f);
+        close_with(ws, PL_ERR_OVERLOADED, RETRY_AFTER_MS);
+        return;
+    }
+    if (ws->pending == NULL) {
+        ws->pending = pl_alloc(PENDING_FRAMES * sizeof(struct pl_frame *));
+    }
+    ws->pending[ws->pending_count++] = f;
+}
+
+static void drop_pending(struct websocket *ws)
+{
+    for (unsigned i = 0; i < ws->pending_count; i++) {
+        pl_frame_unref(ws->pending[i]);
+    }
+    free(ws->pending);
+    ws->pending = NULL;
+    ws->pending_count = 0;
+}
+
+static void flush_pending(struct websocket *ws)
+{
+    unsigned done = 0;
+
+    while (done < ws->pending_count && pl_ws_send(ws->conn, ws->pending[done])) {
+        pl_frame_unref(ws->pending[done++]);
+    }
+    if (done == 0) {
+        return;
+    }
+    ws->sent_ms = now_ms(ws);
+    ws->pending_count = (uint8_t)(ws->pending_count - done);
+    memmove(ws->pending, ws->pending + done, ws->pending_count * sizeof(struct pl_frame *));
+    if (ws->pending_count == 0) {
+        drop_pending(ws);
+    }
+}
+
+static bool link_send(struct pl_link *l, struct pl_frame *f, uint32_t events)
+{
+    (void)events;
+    return send_frame(pl_container_of(l, struct websocket, link), f);
+}
+
+static void link_end(struct pl_link *l, int status)
+{
+    close_with(pl_container_of(l, struct websocket, link), status, 0);
+}
+
+static const struct pl_link_ops websocket_ops = {
+    .transport = PL_TRANSPORT_WEBSOCKET,
+    .send = link_send,
+    .end = link_end,
+};
+
+/* ---- time ---- */
+
+static void arm(struct websocket *ws)
+{
+    uint64_t interval = (uint64_t)ws->node->cfg->websocket_ping_interval;
+    uint64_t ping = ws->sent_ms + interval;
+    uint64_t dead = ws->received_ms + 2 * interval;
+    uint64_t due = ping < dead ? ping : dead;
+
+    if (due <= now_ms(ws)) {
+        due = now_ms(ws) + interval / 4 + 1; /* a ping that found the socket full tries again */
+    }
+    pl_timer_set(ws->node->wheel, &ws->timer, due);
+}
+
+static void send_ping(struct websocket *ws)
+{
+    struct pl_buf out = {0};
+    struct pl_writer w;
+    struct pl_frame *f;
+
+    pl_writer_init(&w, ws->link.codec, &out);
+    pl_write_map(&w, 2);
+    pl_write_key(&w, "op");
+    pl_write_cstr(&w, "ping");
+    pl_write_key(&w, "last_event_id");
+    pl_write_int(&w, pl_queue_tell_position(ws->link.queue));
+    f = pl_frame_new(ws->link.codec, &out);
+    (void)send_frame(ws, f);
+    pl_frame_unref(f);
+}
+
+static void on_timer(struct pl_timer *t)
+{
+    struct websocket *ws = pl_container_of(t, struct websocket, timer);
+    uint64_t interval = (uint64_t)ws->node->cfg->websocket_ping_interval;
+
+    if (!ws->said_hello) {
+        close_with(ws, PL_ERR_HELLO_EXPECTED, 0);
+        return;
+    }
+    if (now_ms(ws) - ws->received_ms >= 2 * interval) {
+        close_with(ws, PL_ERR_HEARTBEAT, 0);
+        return;
+    }
+    if (ws->link.queue != NULL && now_ms(ws) - ws->sent_ms >= interval) {
+        send_ping(ws);
+    }
+    arm(ws);
+}
+
+/* ---- opening ---- */
+
+static void send_welcome(struct websocket *ws, bool resumed)
+{
+    const struct pl_node *n = ws->node;
+    struct pl_queue *q = ws->link.queue;
+    const struct pl_user *u = pl_queue_user(q);
+    int64_t expires_in_ms = pl_identity_expires_in_ms(n, q);
+    size_t others = pl_user_other_channel_count(u);
+    char id[PL_QUEUE_ID_SIZE];
+    char connection_id[17];
+    struct pl_buf out = {0};
+    struct pl_writer w;
+    uint64_t random;
+
+    pl_queue_id(q, id);
+    pl_random_bytes(&random, sizeof(random));
+    (void)snprintf(connection_id, sizeof(connection_id), "%016llx", (unsigned long long)random);
+    pl_writer_init(&w, ws->link.codec, &out);
+    pl_write_map(&w, 10 + (expires_in_ms >= 0) + (others > 0));
+    pl_write_key(&w, "op");
+    pl_write_cstr(&w, "welcome");
+    pl_write_key(&w, "queue_id");
+    pl_write_cstr(&w, id);
+    pl_write_key(&w, "last_event_id");
+    pl_write_int(&w, pl_queue_position(q));
+    pl_write_key(&w, "resumed");
+    pl_write_bool(&w, resumed);
+    pl_write_key(&w, "user_id");
+    pl_user_write_id(u, &w);
+    pl_write_key(&w, "communities");
+    pl_user_write_communities(u, &w);
+    if (others > 0) {
+        pl_write_key(&w, "channels");
+        pl_user_write_other_channels(u, &w);
+    }
+    pl_write_key(&w, "transports");
+    pl_hub_write_transports(n->hub, u, &w);
+    pl_write_key(&w, "ping_interval_ms");
+    pl_write_int(&w, n->cfg->websocket_ping_interval);
+    if (expires_in_ms >= 0) {
+        pl_write_key(&w, "token_expires_in_ms");
+        pl_write_int(&w, expires_in_ms);
+    }
+    pl_write_key(&w, "node");
+    pl_write_cstr(&w, n->name);
+    pl_write_key(&w, "connection_id");
+    pl_write_cstr(&w, connection_id);
+    send_or_keep(ws, pl_frame_new(ws->link.codec, &out));
+}
+
+/* A new queue for a token: also where the one it asked for is gone. */
+static int open_new(struct websocket *ws, const struct pl_claims *c, bool was_gone, int64_t cursor,
+                    struct pl_queue **ret)
+{
+    int status = pl_identity_new_queue(ws->node, c, cursor, ret);
+
+    if (status == PL_OK && was_gone && cursor < 0) {
+        pl_queue_require_catchup(*ret);
+    }
+    return status;
+}
+
+/* hello, said by a message or by the upgrade itself. cursor < 0: none. */
+static void open_queue(struct websocket *ws, const struct pl_credentials *cr, int64_t cursor,
+                       struct pl_arena *a)
+{
+    struct pl_identity id;
+    struct pl_queue *q = NULL;
+    bool resumed = false;
+    int status;
+
+    if (cr->queue_id.len == 0 && cr->token.len > 0) {
+        id = (struct pl_identity){0};
+        status = pl_identity_verify(ws->node, cr->token, a, &id);
+        if (status == PL_OK) {
+            status = open_new(ws, &id.claims, false, cursor, &q);
+        }
+    } else {
+        status = pl_identity_queue(ws->node, cr, a, &id);
+        q = id.queue;
+        resumed = status == PL_OK;
+        if (status == PL_ERR_QUEUE_NOT_FOUND && id.has_token) {
+            status = open_new(ws, &id.claims, true, cursor, &q);
+        }
+    }
+    if (status != PL_OK) {
+        close_with(ws, status, pl_status_http(status) == 503 ? RETRY_AFTER_MS : 0);
+        return;
+    }
+    ws->said_hello = true;
+    ws->may_publish = id.has_token && id.claims.may_publish;
+    pl_queue_attach(q, &ws->link, cursor);
+    send_welcome(ws, resumed);
+    if (ws->link.queue != NULL) {
+        pl_queue_writable(ws->link.queue);
+    }
+    arm(ws);
+}
+
+static struct pl_str keep(char **at, struct pl_str s)
+{
+    struct pl_str kept = {*at, s.len};
+
+    if (s.len > 0) {
+        memcpy(*at, s.s, s.len);
+    }
+    *at += s.len;
+    return kept;
+}
+
+void pl_websocket_accept(struct pl_node *n, struct pl_http_conn *c, const struct pl_http_request *rq)
+{
+    struct pl_credentials cr;
+    struct pl_str cursor = {NULL, 0};
+    struct pl_str bearer = {NULL, 0};
+    const char *protocol = "";
+    enum pl_codec codec = PL_JSON;
+    struct websocket *ws;
+    char *at;
+    bool bad = !pl_identity_of_request(n, rq, &cr);
+
+    (void)pl_http_websocket_subprotocol(&rq->head, &codec, &protocol, &bearer);
+    (void)pl_http_query_get(rq->head.query, "last_event_id", rq->arena, &cursor, &bad);
+    if (cr.token.len == 0) {
+        cr.token = bearer;
+    }
+    ws = pl_alloc(sizeof(*ws));
+    ws->node = n;
+    ws->link = (struct pl_link){.ops = &websocket_ops, .codec = (uint8_t)codec};
+    pl_list_init(&ws->calls);
+    pl_timer_init(&ws->timer, on_timer);
+    ws->opening = pl_alloc(sizeof(*ws->opening) + cr.token.len + cr.queue_id.len + 1);
+    at = ws->opening->text;
+    ws->opening->token = keep(&at, cr.token);
+    ws->opening->queue_id = keep(&at, cr.queue_id);
+    ws->opening->has_cursor = cursor.len > 0;
+    ws->opening->bad_cursor = bad || (cursor.len > 0 && !pl_parse_cursor(cursor, &ws->opening->cursor));
+    pl_http_accept_websocket(c, protocol, codec, ws);
+}
+
+static void on_opened(void *arg, struct pl_ws_conn *c, void *user)
+{
+    struct websocket *ws = user;
+    struct opening *o = ws->opening;
+    struct pl_arena a = {0};
+
+    (void)arg;
+    ws->conn = c;
+    ws->opening = NULL;
+    ws->received_ms = ws->sent_ms = now_ms(ws);
+    if (o->bad_cursor) {
+        close_with(ws, PL_ERR_INVALID, 0);
+    } else if (o->token.len > 0 || o->queue_id.len > 0) {
+        open_queue(ws, &(struct pl_credentials){o->token, o->queue_id},
+                   o->has_cursor ? o->cursor : -1, &a);
+    } else {
+        pl_timer_set(ws->node->wheel, &ws->timer,
+                     now_ms(ws) + (uint64_t)ws->node->cfg->websocket_hello_timeout);
+    }
+    pl_arena_done(&a);
+    free(o);
+}
+
+/* ---- messages ---- */
+
+/* A message under way; survives the socket. */
+struct call {
+    struct pl_list node;
+    struct websocket *ws; /* NULL: the socket has gone */
+};
+
+static void on_reply(void *arg, struct pl_buf *reply)
+{
+    struct call *call = arg;
+
+    if (reply != NULL && call->ws != NULL) {
+        send_or_keep(call->ws, pl_frame_new(call->ws->link.codec, reply));
+    } else if (reply != NULL) {
+        pl_buf_done(reply);
+    }
+    pl_list_remove(&call->node);
+    free(call);
+}
+
+static void run_message(struct websocket *ws, const struct pl_value *v, struct pl_arena *a)
+{
+    struct pl_message_from from = {
+        .node = ws->node,
+        .queue = ws->link.queue,
+        .codec = ws->link.codec,
+        .may_publish = ws->may_publish,
+        .may_publish_ret = &ws->may_publish,
+    };
+    struct call *call = pl_alloc(sizeof(*call));
+
+    call->ws = ws;
+    pl_list_init(&call->node);
+    pl_list_append(&ws->calls, &call->node);
+    if (pl_message_run(&from, v, a, on_reply, call) != PL_OK) {
+        pl_list_remove(&call->node);
+        free(call);
+        close_with(ws, PL_ERR_RATE_LIMITED, RETRY_AFTER_MS);
+    }
+}
+
+static void first_message(struct websocket *ws, const struct pl_value *v, struct pl_arena *a)
+{
+    struct pl_request_limits limits = pl_hub_limits(ws->node->hub);
+    struct pl_message m = {0};
+    struct pl_request_error error;
+    const struct pl_value *op = pl_value_get(v, "op");
+
+    if (op == NULL || op->type != PL_STRING || !pl_str_eq(op->u.string, PL_LIT("hello"))) {
+        close_with(ws, PL_ERR_HELLO_EXPECTED, 0);
+    } else if (pl_parse_message(v, a, &limits, &m, &error) != PL_OK) {
+        close_with(ws, PL_ERR_INVALID, 0);
+    } else {
+        open_queue(ws, &(struct pl_credentials){m.token, m.queue_id},
+                   m.has_last_event_id ? m.last_event_id : -1, a);
+    }
+}
+
+static void on_message(void *arg, struct pl_ws_conn *c, const void *data, size_t len, bool text)
+{
+    struct websocket *ws = pl_ws_user(c);
+    const struct pl_value *v;
+    struct pl_arena a = {0};
+    int status;
+
+    (void)arg;
+    if (ws->closing) {
+        return;
+    }
+    ws->received_ms = now_ms(ws);
+    if (text != (ws->link.codec == PL_JSON)) {
+        close_with(ws, PL_ERR_MALFORMED, 0);
+        return;
+    }
+    status = pl_decode(ws->link.codec, data, len, &a, &v, NULL);
+    if (status != PL_OK) {
+        close_with(ws, text && status == PL_ERR_UTF8 ? PL_ERR_UTF8 : PL_ERR_MALFORMED, 0);
+    } else if (!ws->said_hello) {
+        first_message(ws, v, &a);
+    } else if (ws->link.queue != NULL) {
+        run_message(ws, v, &a);
+    }
+    pl_arena_done(&a);
+}
+
+static void on_pong(void *arg, struct pl_ws_conn *c)
+{
+    struct websocket *ws = pl_ws_user(c);
+
+    (void)arg;
+    ws->received_ms = now_ms(ws);
+    if (ws->link.queue != NULL) {
+        pl_queue_touch(ws->link.queue);
+    }
+}
+
+static void on_writable(void *arg, struct pl_ws_conn *c)
+{
+    struct websocket *ws = pl_ws_user(c);
+
+    (void)arg;
+    if (ws->closing) {
+        return;
+    }
+    flush_pending(ws);
+    if (ws->pending_count == 0 && ws->link.queue != NULL) {
+        pl_queue_writable(ws->link.queue);
+    }
+}
+
+/* ---- the end ---- */
+
+static void websocket_free(struct websocket *ws)
+{
+    pl_list_foreach_safe (n, &ws->calls) {
+        pl_container_of(n, struct call, node)->ws = NULL;
+        pl_list_remove(n);
+    }
+    pl_timer_cancel(ws->node->wheel, &ws->timer);
+    drop_pending(ws);
+    free(ws->opening);
+    free(ws);
+}
+
+static void on_failed(void *arg, void *user)
+{
+    (void)arg;
+    websocket_free(user);
+}
+
+static void on_closed(void *arg, struct pl_ws_conn *c, int code, bool by_peer)
+{
+    struct websocket *ws = pl_ws_user(c);
+    struct pl_queue *q = ws->link.queue;
+
+    (void)arg;
+    ws->conn = NULL;
+    if (q != NULL) {
+        pl_link_detach(&ws->link);
+        /* 1000 from the client is an unregister; any other code keeps the queue. */
+        if (by_peer && code == 1000) {
+            pl_queue_end(q, PL_OK);
+        }
+    }
+    websocket_free(ws);
+}
+
+const struct pl_ws_handler pl_websocket_handler = {
+    .opened = on_opened,
+    .failed = on_failed,
+    .message = on_message,
+    .pong = on_pong,
+    .writable = on_writable,
+    .closed = on_closed,
+};

@@ -1,0 +1,143 @@
+#include "server/net/net.h"
+
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "harness.h"
+
+struct probe {
+    struct pl_timer timer;
+    struct harness *h;
+    int fired, signalled;
+};
+
+static void on_probe(struct pl_timer *t)
+{
+    struct probe *p = pl_container_of(t, struct probe, timer);
+
+    p->fired++;
+    pl_net_stop(p->h->net, 0);
+}
+
+static void on_signal(void *arg, int signum)
+{
+    struct probe *p = arg;
+
+    p->signalled = signum;
+    pl_net_stop(p->h->net, 0);
+}
+
+static void the_loop_turns_the_wheel_until_it_is_stopped(void **state)
+{
+    struct harness *h = *state;
+    struct probe p = {.h = h};
+
+    harness_start(h);
+    pl_timer_init(&p.timer, on_probe);
+    pl_timer_set(&h->wheel, &p.timer, uv_now(&h->net->loop) + 20);
+    pl_net_run(h->net);
+    assert_int_equal(p.fired, 1);
+    assert_true(h->ticks > 0);
+}
+
+static void signals_arrive_on_the_loop(void **state)
+{
+    struct harness *h = *state;
+    struct probe p = {.h = h};
+
+    harness_start(h);
+    pl_net_on_signal(h->net, SIGTERM, on_signal, &p);
+    raise(SIGTERM);
+    raise(SIGPIPE);
+    pl_net_run(h->net);
+    assert_int_equal(p.signalled, SIGTERM);
+}
+
+static void the_limit_of_files_is_raised(void **state)
+{
+    struct harness *h = *state;
+    struct rlimit rl;
+
+    harness_start(h);
+    getrlimit(RLIMIT_NOFILE, &rl);
+    assert_true(rl.rlim_cur == rl.rlim_max || rl.rlim_cur == 1048576);
+}
+
+static void stopping_lets_answers_out_and_closes_the_idle(void **state)
+{
+    struct harness *h = *state;
+    int idle, held;
+
+    harness_start(h);
+    idle = harness_connect(h);
+    held = harness_connect(h);
+    harness_send_str(held, "GET /hold HTTP/1.1\r\nHost: x\r\n\r\n");
+    harness_until(h, &h->requests, 1);
+    pl_net_stop(h->net, 5000);
+    assert_string_equal(harness_read_all(h, idle, NULL), "");
+    assert_int_equal(h->gone, 0);
+    harness_release(h);
+    assert_non_null(strstr(harness_read_text(h, held, "released"), "\r\nConnection: close\r\n"));
+    close(held);
+    close(idle);
+    pl_net_run(h->net);
+    assert_int_equal(h->net->http_count, 0);
+}
+
+static void what_is_left_after_the_grace_is_closed(void **state)
+{
+    struct harness *h = *state;
+    int held, ws;
+
+    harness_start(h);
+    held = harness_connect(h);
+    harness_send_str(held, "GET /hold HTTP/1.1\r\nHost: x\r\n\r\n");
+    harness_until(h, &h->requests, 1);
+    ws = harness_websocket(h, NULL);
+    pl_net_stop(h->net, 50);
+    pl_net_run(h->net);
+    assert_int_equal(h->gone, 1);
+    assert_int_equal(h->ws_closed, 1);
+    assert_int_equal(h->net->http_count + h->net->ws_count, 0);
+    close(held);
+    close(ws);
+}
+
+static void freeing_closes_whatever_is_open(void **state)
+{
+    struct harness *h = *state;
+    int fds[4];
+
+    harness_start(h);
+    for (int i = 0; i < 4; i++) {
+        fds[i] = i == 3 ? harness_websocket(h, NULL) : harness_connect(h);
+    }
+    harness_send_str(fds[0], "GET /hold HTTP/1.1\r\nHost: x\r\n\r\n");
+    harness_send_str(fds[1], "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc");
+    harness_send_str(fds[2], "GET /big HTTP/1.1\r\nHost: x\r\n\r\n");
+    harness_until(h, &h->requests, 2);
+    pl_net_free(h->net);
+    h->net = NULL;
+    assert_int_equal(h->gone, 1);
+    assert_int_equal(h->ws_closed, 1);
+    for (int i = 0; i < 4; i++) {
+        close(fds[i]);
+    }
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, harness_setup, harness_teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(the_loop_turns_the_wheel_until_it_is_stopped),
+        TEST(signals_arrive_on_the_loop),
+        TEST(the_limit_of_files_is_raised),
+        TEST(stopping_lets_answers_out_and_closes_the_idle),
+        TEST(what_is_left_after_the_grace_is_closed),
+        TEST(freeing_closes_whatever_is_open),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
