@@ -16,5 +16,4 @@ struct pl_api_request {
 /* For the net. */
 extern const struct pl_http_handler pl_api_handler;
 
-
 #endif

@@ -5,9 +5,9 @@
 #include "protocol/status.h"
 #include "server/api/api_priv.h"
 #include "server/base/alloc.h"
-#include "server/base/clock.h"
 #include "server/base/map.h"
 #include "server/base/metrics.h"
+#include "server/transport/publish.h"
 
 static void write_count(struct pl_buf *out, enum pl_codec codec, size_t queues)
 {
@@ -126,16 +126,10 @@ void pl_api__disconnect(struct pl_api_request *r)
 struct publishing {
     struct pl_http_later *later;
     bool is_array;
-    uint64_t begun_us;
-    uint64_t delivered_before;
 };
 
-static uint64_t delivered(void)
-{
-    return pl_metric_values[PL_S_DELIVERED_WEBSOCKET] + pl_metric_values[PL_S_DELIVERED_LONGPOLL];
-}
-
-static void write_ids(struct pl_buf *out, const struct publishing *p, const int64_t *ids, size_t count)
+static void write_ids(struct pl_buf *out, const struct publishing *p, const int64_t *ids,
+                      size_t count)
 {
     struct pl_writer w;
 
@@ -156,77 +150,43 @@ static void write_ids(struct pl_buf *out, const struct publishing *p, const int6
 static void on_published(void *arg, int status, const int64_t *ids, size_t count)
 {
     struct publishing *p = arg;
-    uint64_t recipients = delivered() - p->delivered_before;
     struct pl_buf out = {0};
 
     if (status == PL_OK && count > 0) {
-        pl_metric_add(PL_S_PUBLISHED_BACKEND, count);
-        if (recipients > 0) {
-            pl_metric_observe_us(PL_S_DELIVERY_LATENCY, pl_clock_mono_us() - p->begun_us, recipients);
-        }
         write_ids(&out, p, ids, count);
         pl_http_later_answer(p->later, &out);
     } else {
-        pl_metric_add(PL_S_PUBLISH_ERRORS, 1);
         pl_http_later_error(p->later, status, NULL);
     }
     free(p);
 }
 
-/* Everything parsed before anything is handed over: all or nothing. */
-struct batch {
-    struct pl_publish *items;
-    struct pl_bus_event *events;
-    struct pl_buf *bodies;
-    size_t count;
-};
-
-static int parse_batch(struct pl_api_request *r, const struct pl_value *v, struct batch *b,
-                       struct pl_request_error *error)
+/* Everything is parsed before anything is handed over: all or nothing. */
+static int parse_events(struct pl_api_request *r, const struct pl_value *v, struct pl_publish **ret,
+                        size_t *ret_count, struct pl_request_error *error)
 {
-    enum { PUBLISH_MAX = 1000 };
+    enum {
+        PUBLISH_MAX = 1000
+    };
     struct pl_request_limits limits = pl_hub_limits(r->node->hub);
-    const struct pl_value *items = v->type == PL_ARRAY ? v->u.array.items : v;
+    bool is_array = v->type == PL_ARRAY;
+    const struct pl_value *items = is_array ? v->u.array.items : v;
+    size_t count = is_array ? v->u.array.count : 1;
 
-    b->count = v->type == PL_ARRAY ? v->u.array.count : 1;
-    if (b->count == 0 || b->count > PUBLISH_MAX) {
-        strcpy(error->text, "an array holds 1 to 1000 events");
+    if (count == 0 || count > PUBLISH_MAX) {
+        strcpy(error->text, "the body is an event, or an array of 1 to 1000 events");
         return PL_ERR_INVALID;
     }
-    b->items = pl_arena_alloc(r->http->arena, b->count * sizeof(*b->items));
-    b->events = pl_arena_alloc(r->http->arena, b->count * sizeof(*b->events));
-    for (size_t i = 0; i < b->count; i++) {
-        int status = pl_parse_publish(&items[i], false, r->http->arena, &limits, &b->items[i], error);
+    *ret = pl_arena_alloc(r->http->arena, count * sizeof(**ret));
+    *ret_count = count;
+    for (size_t i = 0; i < count; i++) {
+        int status = pl_parse_publish(&items[i], false, r->http->arena, &limits, &(*ret)[i], error);
 
         if (status != PL_OK) {
             return status;
         }
     }
     return PL_OK;
-}
-
-static void fill_batch(const struct pl_node *n, struct batch *b)
-{
-    char now[PL_RFC3339_SIZE];
-
-    pl_format_rfc3339(pl_hub_unix_ms(n->hub), now);
-    b->bodies = pl_alloc(b->count * sizeof(*b->bodies));
-    for (size_t i = 0; i < b->count; i++) {
-        const struct pl_publish *e = &b->items[i];
-
-        pl_event_write_body(e, now, &b->bodies[i]);
-        b->events[i] = (struct pl_bus_event){
-            .body = {(const char *)b->bodies[i].data, b->bodies[i].len},
-            .channels = e->channels,
-            .channel_count = e->channel_count,
-            .topic = e->topic,
-            .exclude_user = e->exclude_user,
-            .exclude_queue = e->exclude_queue,
-            .has_subscribers = e->has_subscribers,
-            .subscribers = e->subscribers,
-            .subscriber_count = e->subscriber_count,
-        };
-    }
 }
 
 static bool idempotency_key(struct pl_api_request *r, struct pl_bus_key *ret)
@@ -249,32 +209,24 @@ static bool idempotency_key(struct pl_api_request *r, struct pl_bus_key *ret)
 void pl_api__publish(struct pl_api_request *r)
 {
     struct pl_request_error error = {""};
+    struct pl_publish *events;
     struct publishing *p;
     struct pl_bus_key key;
     const struct pl_value *v;
-    struct batch b = {0};
+    size_t count;
     int status;
 
     if (!pl_api__body(r, &v) || !idempotency_key(r, &key)) {
         return;
     }
-    status = v != NULL ? parse_batch(r, v, &b, &error) : PL_ERR_INVALID;
+    status = parse_events(r, v, &events, &count, &error);
     if (status != PL_OK) {
         pl_metric_add(PL_S_PUBLISH_ERRORS, 1);
         request_error(r, status, &error);
         return;
     }
-    fill_batch(r->node, &b);
     p = pl_alloc(sizeof(*p));
-    *p = (struct publishing){
-        .later = pl_http_later_new(&r->to),
-        .is_array = v->type == PL_ARRAY,
-        .begun_us = pl_clock_mono_us(),
-        .delivered_before = delivered(),
-    };
-    pl_hub_publish(r->node->hub, b.events, b.count, &key, on_published, p);
-    for (size_t i = 0; i < b.count; i++) {
-        pl_buf_done(&b.bodies[i]);
-    }
-    free(b.bodies);
+    *p = (struct publishing){pl_http_later_new(&r->to), v->type == PL_ARRAY};
+    pl_publish_events(&(struct pl_publish_from){.node = r->node, .source = PL_S_PUBLISHED_BACKEND},
+                      events, count, &key, on_published, p);
 }

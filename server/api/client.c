@@ -41,7 +41,8 @@ static void write_registered(struct pl_buf *out, enum pl_codec codec, const stru
 }
 
 /* The user's own queue of that id, or NULL. */
-static struct pl_queue *own_queue(const struct pl_node *n, struct pl_str queue_id, struct pl_str user_id)
+static struct pl_queue *own_queue(const struct pl_node *n, struct pl_str queue_id,
+                                  struct pl_str user_id)
 {
     struct pl_queue *q = queue_id.len > 0 ? pl_queue_find(n->hub, queue_id) : NULL;
 
@@ -193,7 +194,8 @@ void pl_api__register(struct pl_api_request *r)
     } else if (!pl_identity_of_request(r->node, r->http, &cr)) {
         pl_api__error(r, PL_ERR_INVALID, "the query cannot be decoded");
     } else if (cr.token.len == 0) {
-        pl_api__error(r, PL_ERR_UNAUTHORIZED, "a token (Authorization: Bearer) or an X-API-Key is needed");
+        pl_api__error(r, PL_ERR_UNAUTHORIZED,
+                      "a token (Authorization: Bearer) or an X-API-Key is needed");
     } else {
         register_with_token(r, &cr);
     }
@@ -225,6 +227,9 @@ void pl_api__poll(struct pl_api_request *r)
     }
     if (seconds < hold_ms / 1000) {
         hold_ms = seconds * 1000;
+    }
+    if (r->http->head.method == PL_HTTP_HEAD) {
+        hold_ms = 0;
     }
     pl_longpoll_start(&r->to, id.queue, ack > last ? ack : last, hold_ms);
 }
@@ -293,8 +298,8 @@ static void rate_reply(enum pl_codec codec, struct pl_buf *out)
     pl_write_error(&w, PL_ERR_RATE_LIMITED, NULL);
 }
 
-static void send_all(struct pl_api_request *r, const struct pl_identity *id, const struct pl_value *items,
-                     size_t count)
+static void send_all(struct pl_api_request *r, const struct pl_identity *id,
+                     const struct pl_value *items, size_t count)
 {
     struct pl_message_from from = {
         .node = r->node,
@@ -326,14 +331,16 @@ static void send_all(struct pl_api_request *r, const struct pl_identity *id, con
 
 void pl_api__send(struct pl_api_request *r)
 {
-    enum { SEND_MAX = 100 };
+    enum {
+        SEND_MAX = 100
+    };
     struct pl_identity id;
     const struct pl_value *v;
 
     if (!pl_api__client(r, &id) || !pl_api__body(r, &v)) {
         return;
     }
-    if (v == NULL || (v->type != PL_MAP && v->type != PL_ARRAY)) {
+    if (v->type != PL_MAP && v->type != PL_ARRAY) {
         pl_api__error(r, PL_ERR_MALFORMED, "the body must be a message or an array of messages");
     } else if (v->type == PL_ARRAY && v->u.array.count > SEND_MAX) {
         pl_api__error(r, PL_ERR_INVALID, "at most 100 messages at once");
@@ -371,7 +378,7 @@ static bool credentials_with_body(struct pl_api_request *r, struct pl_credential
     if (cr->queue_id.len > 0) {
         return true;
     }
-    if (!pl_api__body(r, &v)) {
+    if (!pl_api__optional_body(r, &v)) {
         return false;
     }
     id = pl_value_get(v, "queue_id");
@@ -431,8 +438,8 @@ void pl_api__unregister(struct pl_api_request *r)
     answer_message(r, "Queue removed");
 }
 
-static void write_status(struct pl_buf *out, enum pl_codec codec, const struct pl_node *n, struct pl_str id,
-                         const struct pl_user *u)
+static void write_status(struct pl_buf *out, enum pl_codec codec, const struct pl_node *n,
+                         struct pl_str id, const struct pl_user *u)
 {
     int64_t number;
     struct pl_writer w;

@@ -17,10 +17,8 @@ static const char *client_dir(void)
 static const struct {
     const char *suffix, *type;
 } types[] = {
-    {".html", "text/html; charset=utf-8"},
-    {".js", "text/javascript; charset=utf-8"},
-    {".css", "text/css; charset=utf-8"},
-    {".svg", "image/svg+xml"},
+    {".html", "text/html; charset=utf-8"}, {".js", "text/javascript; charset=utf-8"},
+    {".css", "text/css; charset=utf-8"},   {".svg", "image/svg+xml"},
     {".json", "application/json"},
 };
 
@@ -112,7 +110,9 @@ void pl_api__file(struct pl_api_request *r)
 /* Anybody may be anybody here: that is what --dev says loudly at start. */
 void pl_api__demo_token(struct pl_api_request *r)
 {
-    enum { TTL_S = 3600 };
+    enum {
+        TTL_S = 3600
+    };
     struct pl_request_limits limits = pl_hub_limits(r->node->hub);
     struct pl_request_error error = {""};
     struct pl_register who;

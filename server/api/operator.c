@@ -107,7 +107,8 @@ void pl_api__metrics(struct pl_api_request *r)
     struct pl_buf out = {0};
 
     if (!r->node->has_internal && !r->http->peer.loopback) {
-        pl_api__error(r, PL_ERR_FORBIDDEN, "metrics are for loopback peers, or server.internal_listen");
+        pl_api__error(r, PL_ERR_FORBIDDEN,
+                      "metrics are for loopback peers, or server.internal_listen");
         return;
     }
     set_gauges(r->node);

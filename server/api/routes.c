@@ -12,7 +12,10 @@ enum who {
     DEV,      /* only with --dev */
 };
 
-enum { GET = 1, POST = 2 };
+enum {
+    GET = 1,
+    POST = 2
+};
 
 struct route {
     const char *path;
@@ -70,6 +73,17 @@ static const struct route *find_route(const struct pl_node *n, const struct pl_h
     return NULL;
 }
 
+/* What a browser may ask for; also what does not exist, so that it can read the 404. */
+static bool is_for_browsers(struct pl_str path)
+{
+    for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
+        if (path_matches(routes[i].path, path)) {
+            return routes[i].who == CLIENT || routes[i].who == ANYONE;
+        }
+    }
+    return true;
+}
+
 static const char *allow_line(const struct route *r)
 {
     return r->methods == GET ? "Allow: GET, HEAD, OPTIONS\r\n" : "Allow: POST, OPTIONS\r\n";
@@ -90,7 +104,7 @@ void pl_api__error(struct pl_api_request *r, int status, const char *message)
     pl_http_answer_error(&r->to, status, message);
 }
 
-bool pl_api__body(struct pl_api_request *r, const struct pl_value **ret)
+bool pl_api__optional_body(struct pl_api_request *r, const struct pl_value **ret)
 {
     struct pl_decode_error error = {.text = ""};
     enum pl_codec codec;
@@ -108,6 +122,17 @@ bool pl_api__body(struct pl_api_request *r, const struct pl_value **ret)
         pl_api__error(r, status, error.text[0] != '\0' ? error.text : NULL);
     }
     return status == PL_OK;
+}
+
+bool pl_api__body(struct pl_api_request *r, const struct pl_value **ret)
+{
+    if (!pl_api__optional_body(r, ret)) {
+        return false;
+    }
+    if (*ret == NULL) {
+        pl_api__error(r, PL_ERR_INVALID, "the body is missing");
+    }
+    return *ret != NULL;
 }
 
 bool pl_api__client(struct pl_api_request *r, struct pl_identity *ret)
@@ -206,7 +231,7 @@ static void on_request(void *arg, struct pl_http_conn *c, const struct pl_http_r
     const struct route *route = find_route(n, &rq->head, &rq->peer);
     struct pl_api_request r = {.node = n, .http = rq, .api_key = key_of(n, &rq->head)};
 
-    pl_http_to_init(&r.to, n, c, rq, route == NULL || route->who == CLIENT || route->who == ANYONE);
+    pl_http_to_init(&r.to, n, c, rq, is_for_browsers(rq->head.path));
     if (route == NULL) {
         pl_api__error(&r, PL_ERR_NOT_FOUND, NULL);
     } else if (rq->head.method == PL_HTTP_OPTIONS) {
@@ -263,15 +288,15 @@ static void on_upgrade(void *arg, struct pl_http_conn *c, const struct pl_http_r
     pl_api__error(&r, status, reason);
 }
 
-static void on_refuse(void *arg, struct pl_http_conn *c, const struct pl_http_head *head, int status,
-                      const char *reason)
+static void on_refuse(void *arg, struct pl_http_conn *c, const struct pl_http_head *head,
+                      int status, const char *reason)
 {
     static const struct pl_http_head no_head;
     struct pl_arena arena = {0};
     struct pl_http_request rq = {.head = head != NULL ? *head : no_head, .arena = &arena};
     struct pl_http_to to;
 
-    pl_http_to_init(&to, arg, c, &rq, true);
+    pl_http_to_init(&to, arg, c, &rq, is_for_browsers(rq.head.path));
     pl_http_answer_error(&to, status, reason);
     pl_arena_done(&arena);
 }

@@ -44,13 +44,18 @@ void pl_dev_say_hello(const struct pl_config *cfg, const char *address, const ch
 
     printf("\n  *** --dev: anybody who reaches this port can get a token for any user. ***\n"
            "  *** Keys that are not configured were made up and end with this process. ***\n\n"
-           "Open http://%s/ in two windows, or try:\n\n", address);
-    printf("curl -s http://%s/realtime/register -H 'X-API-Key: %s' -d '{\"user_id\":7,\"community_ids\":[42]}'\n",
+           "Open http://%s/ in two windows, or try:\n\n",
+           address);
+    printf("curl -s http://%s/realtime/register -H 'X-API-Key: %s' -d "
+           "'{\"user_id\":7,\"community_ids\":[42]}'\n",
            internal, key);
     printf("curl -s http://%s/realtime/publish -H 'X-API-Key: %s' -d '{\"type\":\"new_comment\","
-           "\"community_ids\":[42],\"data\":{\"article_id\":789,\"community_id\":42,\"comment\":{\"text\":\"hello\"}}}'\n",
+           "\"community_ids\":[42],\"data\":{\"article_id\":789,\"community_id\":42,\"comment\":{"
+           "\"text\":\"hello\"}}}'\n",
            internal, key);
-    printf("curl -s \"http://%s/realtime/poll?timeout=0&queue_id=$(curl -s http://%s/realtime/register "
-           "-H 'X-API-Key: %s' -d '{\"user_id\":7,\"community_ids\":[42]}' | sed 's/.*\"queue_id\":\"\\([0-9a-f]*\\)\".*/\\1/')\"\n\n",
+    printf("curl -s \"http://%s/realtime/poll?timeout=0&queue_id=$(curl -s "
+           "http://%s/realtime/register "
+           "-H 'X-API-Key: %s' -d '{\"user_id\":7,\"community_ids\":[42]}' | sed "
+           "'s/.*\"queue_id\":\"\\([0-9a-f]*\\)\".*/\\1/')\"\n\n",
            address, internal, key);
 }

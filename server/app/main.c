@@ -11,15 +11,17 @@ static void print_help(void)
     const struct pl_option_info *options;
     size_t count = pl_config_options(&options);
 
-    printf("parleyd %s: a realtime server for discussions\n\n"
-           "Usage: parleyd [--config FILE] [--set section.key=value]... [--dev]\n\n"
-           "  --config FILE           read options from FILE (see conf/parley.conf)\n"
-           "  --set SECTION.KEY=VALUE set one option; wins over the file and the environment\n"
-           "  --check-config          check the configuration and exit: 0 good, 2 bad\n"
-           "  --dev                   try it out: makes up missing keys, serves the demo page at /\n"
-           "  --version, --help\n\n"
-           "Options (SECTION.KEY in the file and for --set, PARLEY_SECTION_KEY in the environment):\n\n",
-           PL_VERSION);
+    printf(
+        "parleyd %s: a realtime server for discussions\n\n"
+        "Usage: parleyd [--config FILE] [--set section.key=value]... [--dev]\n\n"
+        "  --config FILE           read options from FILE (see conf/parley.conf)\n"
+        "  --set SECTION.KEY=VALUE set one option; wins over the file and the environment\n"
+        "  --check-config          check the configuration and exit: 0 good, 2 bad\n"
+        "  --dev                   try it out: makes up missing keys, serves the demo page at /\n"
+        "  --version, --help\n\n"
+        "Options (SECTION.KEY in the file and for --set, PARLEY_SECTION_KEY in the "
+        "environment):\n\n",
+        PL_VERSION);
     for (size_t i = 0; i < count; i++) {
         printf("  %s.%s (%s)\n      %s\n", options[i].section, options[i].key,
                options[i].def[0] != '\0' ? options[i].def : "empty", options[i].help);

@@ -98,6 +98,7 @@ static void set_up_log(const struct pl_config *cfg)
 
 static void phase_changed(struct server *s)
 {
+    s->node.phase_since_ms = pl_hub_unix_ms(s->hub);
     pl_hub_transports_changed(s->hub);
     if (s->cfg->transport_phase == PL_PHASE_LONGPOLL) {
         pl_hub_goaway(s->hub, PL_TRANSPORT_WEBSOCKET, "transport", COME_BACK_WITHIN_MS);
@@ -117,7 +118,8 @@ static void on_reload(void *arg, int signum)
 
     (void)signum;
     if (load(s->options, &s->dev_keys, &fresh, &auth) != 0) {
-        pl_log(PL_LOG_ERROR, "reload_refused", PL_STR("kept", "the configuration that was running"));
+        pl_log(PL_LOG_ERROR, "reload_refused",
+               PL_STR("kept", "the configuration that was running"));
         return;
     }
     pl_config_apply_live(s->cfg, fresh, &ignored);
@@ -176,16 +178,17 @@ static void make_core(struct server *s, uint64_t mono_ms, int64_t unix_ms)
 {
     pl_wheel_init(&s->wheel, mono_ms);
     s->bus = pl_memory_bus_new(s->cfg, unix_ms);
-    s->hub = pl_hub_new(&(struct pl_hub_options){
-                            .cfg = s->cfg,
-                            .bus_ops = &pl_memory_bus_ops,
-                            .bus = s->bus,
-                            .ring_is_log = true,
-                            .wheel = &s->wheel,
-                            .random = pl_random_bytes,
-                            .epoch_start = pl_memory_bus_epoch(s->bus),
-                        },
-                        mono_ms, unix_ms);
+    s->hub = pl_hub_new(
+        &(struct pl_hub_options){
+            .cfg = s->cfg,
+            .bus_ops = &pl_memory_bus_ops,
+            .bus = s->bus,
+            .ring_is_log = true,
+            .wheel = &s->wheel,
+            .random = pl_random_bytes,
+            .epoch_start = pl_memory_bus_epoch(s->bus),
+        },
+        mono_ms, unix_ms);
     pl_memory_bus_connect(s->bus, s->hub);
     s->node = (struct pl_node){
         .cfg = s->cfg,
@@ -194,6 +197,7 @@ static void make_core(struct server *s, uint64_t mono_ms, int64_t unix_ms)
         .wheel = &s->wheel,
         .name = s->name,
         .started_ms = mono_ms,
+        .phase_since_ms = unix_ms,
         .dev = s->options->dev,
         .has_internal = s->cfg->server_internal_listen[0] != '\0',
     };
@@ -236,8 +240,7 @@ static void say_ready(const struct server *s)
     }
     fflush(stdout);
     pl_log(PL_LOG_INFO, "ready", PL_STR("node", s->name), PL_STR("address", address),
-           PL_STR("bus", s->cfg->bus_url),
-           PL_STR("phase", pl_phase_name(s->cfg->transport_phase)));
+           PL_STR("bus", s->cfg->bus_url), PL_STR("phase", pl_phase_name(s->cfg->transport_phase)));
 }
 
 static void unmake(struct server *s)

@@ -34,7 +34,8 @@ bool pl_auth__base64url_decode(struct pl_str in, uint8_t *out, size_t *ret_len)
             bits &= (1U << held) - 1;
         }
     }
-    /* A lone last digit holds no byte, and left-over bits that are not zero would be a second spelling. */
+    /* A lone last digit holds no byte, and left-over bits that are not zero would be a second
+     * spelling. */
     if (held == 6 || bits != 0) {
         return false;
     }

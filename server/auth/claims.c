@@ -12,7 +12,8 @@ enum time_claim {
     TIME_BAD
 };
 
-/* Seconds since 1970, with a fraction or without (RFC 7519: NumericDate), to the nearest millisecond. */
+/* Seconds since 1970, with a fraction or without (RFC 7519: NumericDate), to the nearest
+ * millisecond. */
 static enum time_claim read_time(const struct pl_value *payload, const char *name, int64_t *ret_ms)
 {
     const struct pl_value *v = pl_value_get(payload, name);
@@ -59,8 +60,8 @@ static const char *read_times(const struct pl_value *payload, struct times *t)
 static int check_times(const struct pl_auth *a, const struct times *t, int64_t now_ms,
                        const char **ret_reason)
 {
-    /* Without iat the token may have been made at any time up to now: what is left of its life is the least it
-     * was given. */
+    /* Without iat the token may have been made at any time up to now: what is left of its life is
+     * the least it was given. */
     int64_t from_ms = t->iat_ms >= 0 ? t->iat_ms : now_ms;
 
     if (t->exp_ms - from_ms > a->max_ttl_ms) {

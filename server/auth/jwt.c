@@ -14,8 +14,8 @@ bool pl_auth__jwt_signature_good(const char *token, int algorithm, const struct 
     jwt_t *jwt = NULL;
     bool good;
 
-    /* libjwt verifies with the algorithm that the token names, whatever the key is: the second condition only
-     * repeats what our caller has made sure of. */
+    /* libjwt verifies with the algorithm that the token names, whatever the key is: the second
+     * condition only repeats what our caller has made sure of. */
     good = jwt_decode(&jwt, token, (const unsigned char *)key->bytes, (int)key->len) == 0 &&
            jwt_get_alg(jwt) == algorithms[algorithm];
     jwt_free(jwt);

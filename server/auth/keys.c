@@ -25,30 +25,34 @@ static int fail(struct pl_auth_error *err, const char *option, const char *subje
     return PL_ERR_INVALID;
 }
 
-/* Where a public key's algorithm stands in it: SubjectPublicKeyInfo begins with two nested sequences and then
- * these bytes (RFC 5280, 4.1). Looking is enough to refuse a key of another kind at start, where it can be
- * explained; libjwt parses it in full at each use, and does not compare curve and algorithm. */
+/* Where a public key's algorithm stands in it: SubjectPublicKeyInfo begins with two nested
+ * sequences and then these bytes (RFC 5280, 4.1). Looking is enough to refuse a key of another
+ * kind at start, where it can be explained; libjwt parses it in full at each use, and does not
+ * compare curve and algorithm. */
 struct key_kind {
     const char *accepted;
     uint8_t len;
     uint8_t oid[19];
 };
 static const struct key_kind rsa = {
-    "an RSA public key of at least 2048 bits, as PEM (-----BEGIN PUBLIC KEY-----)",
+    "an RSA public key of at least 2048 bits, as PEM (-----BEGIN PUBLIC KEY-----), is expected",
     11,
     {0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01}};
-static const struct key_kind p256 = {"a P-256 public key as PEM (-----BEGIN PUBLIC KEY-----)",
-                                     19,
-                                     {0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06,
-                                      0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07}};
-static const struct key_kind p384 = {"a P-384 public key as PEM (-----BEGIN PUBLIC KEY-----)",
-                                     16,
-                                     {0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06,
-                                      0x05, 0x2b, 0x81, 0x04, 0x00, 0x22}};
-static const struct key_kind p521 = {"a P-521 public key as PEM (-----BEGIN PUBLIC KEY-----)",
-                                     16,
-                                     {0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06,
-                                      0x05, 0x2b, 0x81, 0x04, 0x00, 0x23}};
+static const struct key_kind p256 = {
+    "a P-256 public key as PEM (-----BEGIN PUBLIC KEY-----), is expected",
+    19,
+    {0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d,
+     0x03, 0x01, 0x07}};
+static const struct key_kind p384 = {
+    "a P-384 public key as PEM (-----BEGIN PUBLIC KEY-----), is expected",
+    16,
+    {0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b, 0x81, 0x04, 0x00,
+     0x22}};
+static const struct key_kind p521 = {
+    "a P-521 public key as PEM (-----BEGIN PUBLIC KEY-----), is expected",
+    16,
+    {0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b, 0x81, 0x04, 0x00,
+     0x23}};
 
 static const struct key_kind *const kinds[] = {
     [PL_ALG_RS256] = &rsa,  [PL_ALG_RS384] = &rsa,  [PL_ALG_RS512] = &rsa,
@@ -86,7 +90,7 @@ static struct pl_str pem_body(const char *pem, char *out)
     }
     for (const char *c = from + strlen(begin); c < to; c++) {
         if (!strchr("\r\n\t =", *c)) {
-            out[body.len++] = *c == '+' ? '-' : *c == '/' ? '_' : *c;
+            out[body.len++] = (char)(*c == '+' ? '-' : *c == '/' ? '_' : *c);
         }
     }
     return body;
@@ -129,7 +133,8 @@ static int check_key(int algorithm, const struct pl_auth__key *key, const char *
     return 0;
 }
 
-/* A secret's file usually ends with the newline of the editor or of echo, which is not part of it. */
+/* A secret's file usually ends with the newline of the editor or of echo, which is not part of
+ * it. */
 static void strip_newline(struct pl_auth__key *key)
 {
     if (key->len > 0 && key->bytes[key->len - 1] == '\n') {

@@ -4,7 +4,8 @@
 #include "protocol/status.h"
 #include "server/auth/auth_priv.h"
 
-/* The three parts of a compact JWS, as they came and (but for the signature, which is libjwt's) decoded. */
+/* The three parts of a compact JWS, as they came and (but for the signature, which is libjwt's)
+ * decoded. */
 struct token {
     struct pl_str whole;
     struct pl_str kid; /* s NULL: absent */
@@ -89,7 +90,8 @@ static bool kid_is_known(const struct pl_auth__keys *keys, struct pl_str kid)
     return false;
 }
 
-/* A token that names a key of ours is checked with that one alone; any other with those that have no name. */
+/* A token that names a key of ours is checked with that one alone; any other with those that have
+ * no name. */
 static bool signature_is_good(const struct pl_auth *a, const struct token *t)
 {
     bool named = kid_is_known(&a->keys, t->kid);

@@ -65,7 +65,7 @@ void pl_memory_bus_free(struct pl_memory_bus *b)
     if (b == NULL) {
         return;
     }
-    pl_list_foreach_safe (n, &b->ages) {
+    pl_list_foreach_safe(n, &b->ages) {
         forget(b, of_age(n));
     }
     pl_map_done(&b->keys);
@@ -104,15 +104,15 @@ static struct remembered *recall(struct pl_memory_bus *b, const char *key, size_
 {
     struct pl_map_node *n;
 
-    while (!pl_list_empty(&b->ages) &&
-           of_age(b->ages.next)->expires_ms <= pl_hub_mono_ms(b->hub)) {
+    while (!pl_list_empty(&b->ages) && of_age(b->ages.next)->expires_ms <= pl_hub_mono_ms(b->hub)) {
         forget(b, of_age(b->ages.next));
     }
     n = pl_map_find(&b->keys, key, len);
     return n != NULL ? pl_container_of(n, struct remembered, node) : NULL;
 }
 
-static void remember(struct pl_memory_bus *b, const struct pl_bus_key *k, const int64_t *ids, size_t count)
+static void remember(struct pl_memory_bus *b, const struct pl_bus_key *k, const int64_t *ids,
+                     size_t count)
 {
     char key[300];
     size_t len = full_key(k, key);

@@ -4,11 +4,11 @@
 
 #include "server/net/net_priv.h"
 
-/* The extension that libwebsockets brings keeps 100 KB per connection and can be crashed from outside; this one
- * only answers the handshake. Messages are inflated whole by ws_receive.c and frames are deflated once for
- * everybody (protocol/frame.h), so neither needs a state here. libwebsockets echoes an option of this list when the
- * client's offer holds it; the offer it reads is our own (http_upgrade.c), which is how an option can carry
- * a value. */
+/* The extension that libwebsockets brings keeps 100 KB per connection and can be crashed from
+ * outside; this one only answers the handshake. Messages are inflated whole by ws_receive.c and
+ * frames are deflated once for everybody (protocol/frame.h), so neither needs a state here.
+ * libwebsockets echoes an option of this list when the client's offer holds it; the offer it
+ * reads is our own (http_upgrade.c), which is how an option can carry a value. */
 static const struct lws_ext_options echoed[] = {
     {"server_no_context_takeover", EXTARG_NONE},
     {"client_no_context_takeover", EXTARG_NONE},
@@ -16,8 +16,9 @@ static const struct lws_ext_options echoed[] = {
     {NULL, EXTARG_NONE},
 };
 
-static int on_extension(struct lws_context *context, const struct lws_extension *ext, struct lws *wsi,
-                        enum lws_extension_callback_reasons reason, void *user, void *in, size_t len)
+static int on_extension(struct lws_context *context, const struct lws_extension *ext,
+                        struct lws *wsi, enum lws_extension_callback_reasons reason, void *user,
+                        void *in, size_t len)
 {
     (void)context, (void)ext, (void)wsi, (void)len;
     if (reason == LWS_EXT_CB_CONSTRUCT) {
@@ -76,10 +77,16 @@ static int window_bits(struct pl_str value)
     return 0;
 }
 
-enum { SERVER_TAKEOVER = 1, CLIENT_TAKEOVER = 2, SERVER_WINDOW = 4, CLIENT_WINDOW = 8 };
+enum {
+    SERVER_TAKEOVER = 1,
+    CLIENT_TAKEOVER = 2,
+    SERVER_WINDOW = 4,
+    CLIENT_WINDOW = 8
+};
 
-/* Which parameter, with a value it may have; 0 declines the offer (RFC 7692, 7.1). A window below 2^15 for what the
- * server sends would need frames of its own, so it is declined: the messages then go plain. */
+/* Which parameter, with a value it may have; 0 declines the offer (RFC 7692, 7.1). A window
+ * below 2^15 for what the server sends would need frames of its own, so it is declined: the
+ * messages then go plain. */
 static int parameter(struct pl_str text)
 {
     bool has_value = text.len > 0 && memchr(text.s, '=', text.len) != NULL;

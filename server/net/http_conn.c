@@ -8,11 +8,13 @@
 #include "server/base/metrics.h"
 #include "server/net/net_priv.h"
 
-/* An HTTP connection in libwebsockets' raw role: one request at a time. While its answer is due the connection
- * keeps nothing of the request; bytes behind it wait in `in`. Reading goes on all the time, because that is
- * how a client that goes away is noticed, so `in` has a limit. */
+/* An HTTP connection in libwebsockets' raw role: one request at a time. While its answer is due
+ * the connection keeps nothing of the request; bytes behind it wait in `in`. Reading goes on all
+ * the time, because that is how a client that goes away is noticed, so `in` has a limit. */
 
-enum { LINGER_MS = 2000 };
+enum {
+    LINGER_MS = 2000
+};
 
 static const struct pl_config *config(const struct pl_http_conn *c)
 {
@@ -47,7 +49,8 @@ static void enter_phase(struct pl_http_conn *c, enum pl_http_phase phase)
     c->phase = (uint8_t)phase;
 }
 
-/* While it is being consumed, a request in it is in somebody's hands: consume_waiting frees it then. */
+/* While it is being consumed, a request in it is in somebody's hands: consume_waiting frees it
+ * then. */
 static void drop_input(struct pl_http_conn *c)
 {
     if (!c->consuming) {
@@ -79,18 +82,21 @@ void pl_http__doom(struct pl_http_conn *c)
 
 /* ---- requests ---- */
 
-static void refuse(struct pl_http_conn *c, const struct pl_http_head *head, int status, const char *reason)
+static void refuse(struct pl_http_conn *c, const struct pl_http_head *head, int status,
+                   const char *reason)
 {
     enter_phase(c, PL_CONN_ANSWER);
     c->keep_alive = false;
     c->net->o.http->refuse(c->net->o.arg, c, head, status, reason);
 }
 
-static void dispatch(struct pl_http_conn *c, const struct pl_http_head *head, struct pl_str body, bool upgrade)
+static void dispatch(struct pl_http_conn *c, const struct pl_http_head *head, struct pl_str body,
+                     bool upgrade)
 {
     const struct pl_http_handler *h = c->net->o.http;
     struct pl_arena arena = {0};
-    struct pl_http_request rq = {.head = *head, .body = body, .arena = &arena, .peer = c->peer->peer};
+    struct pl_http_request rq = {
+        .head = *head, .body = body, .arena = &arena, .peer = c->peer->peer};
 
     enter_phase(c, PL_CONN_ANSWER);
     if (upgrade) {
@@ -103,8 +109,8 @@ static void dispatch(struct pl_http_conn *c, const struct pl_http_head *head, st
 }
 
 /* head lies in the first head_size bytes of data. Returns how many bytes belong to the request. */
-static size_t begin_body(struct pl_http_conn *c, const struct pl_http_head *head, const char *data, size_t head_size,
-                         size_t len)
+static size_t begin_body(struct pl_http_conn *c, const struct pl_http_head *head, const char *data,
+                         size_t head_size, size_t len)
 {
     struct pl_http_body state;
     struct pl_buf body = {0};
@@ -139,8 +145,8 @@ static size_t begin_body(struct pl_http_conn *c, const struct pl_http_head *head
     return r == 0 ? head_size + used : len;
 }
 
-static size_t begin_request(struct pl_http_conn *c, const struct pl_http_head *head, const char *data,
-                            size_t head_size, size_t len)
+static size_t begin_request(struct pl_http_conn *c, const struct pl_http_head *head,
+                            const char *data, size_t head_size, size_t len)
 {
     const char *reason = NULL;
     int r;
@@ -148,7 +154,6 @@ static size_t begin_request(struct pl_http_conn *c, const struct pl_http_head *h
     c->keep_alive = head->keep_alive && !c->net->stopping;
     c->is_head = head->method == PL_HTTP_HEAD;
     c->http_1_0 = head->minor == 0;
-    c->served = true;
     if (c->refuse_status) {
         refuse(c, head, c->refuse_status, NULL);
         return len;
@@ -171,7 +176,8 @@ static size_t on_head_bytes(struct pl_http_conn *c, const char *data, size_t len
     struct pl_http_head head;
     const char *reason = NULL;
     size_t size = 0;
-    int r = pl_http_parse_head(data, len, c->scanned, (size_t)config(c)->limits_header_bytes, &head, &size, &reason);
+    int r = pl_http_parse_head(data, len, c->scanned, (size_t)config(c)->limits_header_bytes, &head,
+                               &size, &reason);
 
     if (r == PL_HTTP_MORE) {
         if (c->scanned == 0) {
@@ -188,11 +194,13 @@ static size_t on_head_bytes(struct pl_http_conn *c, const char *data, size_t len
     return begin_request(c, &head, data, size, len);
 }
 
-/* The head is parsed again when the body is whole: cheaper than keeping 2 KB of it for every upload under way. */
+/* The head is parsed again when the body is whole: cheaper than keeping 2 KB of it for every
+ * upload under way. */
 static void parse_kept_head(const struct pl_buf *bytes, struct pl_http_head *ret)
 {
     size_t size;
-    int r = pl_http_parse_head((const char *)bytes->data, bytes->len, 0, SIZE_MAX / 2, ret, &size, NULL);
+    int r = pl_http_parse_head((const char *)bytes->data, bytes->len, 0, SIZE_MAX / 2, ret, &size,
+                               NULL);
 
     PL_ASSERT(r == 0);
 }
@@ -314,7 +322,8 @@ static void on_timer(struct pl_timer *t)
 
 static void cut(struct pl_http_conn *c)
 {
-    /* Outside of libwebsockets' own callbacks, where all jobs run, this closes at once: on_closed. */
+    /* Outside of libwebsockets' own callbacks, where all jobs run, this closes at once:
+     * on_closed. */
     lws_set_timeout(c->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_SYNC);
 }
 
@@ -379,7 +388,8 @@ static void on_closed(struct pl_http_conn *c)
     pl_net__check_stopped(n);
 }
 
-int pl_http__lws_callback(struct pl_http_conn *c, enum lws_callback_reasons reason, const char *in, size_t len)
+int pl_http__lws_callback(struct pl_http_conn *c, enum lws_callback_reasons reason, const char *in,
+                          size_t len)
 {
     if (c->phase == PL_CONN_CLOSED) {
         return 0;
@@ -396,8 +406,7 @@ int pl_http__lws_callback(struct pl_http_conn *c, enum lws_callback_reasons reas
 
 void pl_http__stop_all(struct pl_net *n)
 {
-    pl_list_foreach_safe(it, &n->http)
-    {
+    pl_list_foreach_safe(it, &n->http) {
         struct pl_http_conn *c = pl_container_of(it, struct pl_http_conn, node);
 
         if (c->phase == PL_CONN_HEAD && c->in.len == 0) {
@@ -408,8 +417,7 @@ void pl_http__stop_all(struct pl_net *n)
 
 void pl_http__kill_all(struct pl_net *n)
 {
-    pl_list_foreach_safe(it, &n->http)
-    {
+    pl_list_foreach_safe(it, &n->http) {
         pl_http__doom(pl_container_of(it, struct pl_http_conn, node));
     }
 }

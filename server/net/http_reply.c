@@ -8,10 +8,13 @@
 #include "server/base/metrics.h"
 #include "server/net/net_priv.h"
 
-/* Answers are sent on the socket itself, not through libwebsockets: while it holds unsent bytes of a raw connection
- * it does not read, and a pipelining client that takes no answers would make it spin on the readable socket. */
+/* Answers are sent on the socket itself, not through libwebsockets: while it holds unsent bytes
+ * of a raw connection it does not read, and a pipelining client that takes no answers would make
+ * it spin on the readable socket. */
 
-enum { WRITE_TIMEOUT_MS = 30000 };
+enum {
+    WRITE_TIMEOUT_MS = 30000
+};
 
 /* How much the socket took; -1 when it is broken. */
 static ssize_t send_parts(struct pl_http_conn *c, const struct iovec *parts, size_t count)
@@ -31,7 +34,8 @@ static ssize_t send_parts(struct pl_http_conn *c, const struct iovec *parts, siz
     return sent;
 }
 
-static void keep_rest(struct pl_http_conn *c, struct pl_bytes head, struct pl_bytes body, size_t sent)
+static void keep_rest(struct pl_http_conn *c, struct pl_bytes head, struct pl_bytes body,
+                      size_t sent)
 {
     struct pl_buf *out = pl_alloc(sizeof(*out));
 
@@ -77,16 +81,18 @@ void pl_http__send_continue(struct pl_http_conn *c)
 {
     static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
 
-    /* A socket too full for 25 bytes belongs to a client that reads nothing; it gets the body's timeout. */
+    /* A socket too full for 25 bytes belongs to a client that reads nothing; it gets the body's
+     * timeout. */
     send_parts(c, &(struct iovec){(void *)text, sizeof(text) - 1}, 1);
 }
 
-static void build_head(struct pl_http_conn *c, const struct pl_http_answer *a, bool has_body, struct pl_buf *head)
+static void build_head(struct pl_http_conn *c, const struct pl_http_answer *a, bool has_body,
+                       struct pl_buf *head)
 {
     const char *type = a->content_type ? a->content_type : "application/json";
 
-    pl_buf_printf(head, "HTTP/1.1 %d %s\r\nDate: %s\r\n", a->http_status, pl_http_reason(a->http_status),
-                  pl_net__date(c->net));
+    pl_buf_printf(head, "HTTP/1.1 %d %s\r\nDate: %s\r\n", a->http_status,
+                  pl_http_reason(a->http_status), pl_net__date(c->net));
     if (has_body) {
         pl_buf_printf(head, "Content-Length: %zu\r\n", a->body.len);
     }
@@ -131,7 +137,8 @@ void pl_http_reply(struct pl_http_conn *c, const struct pl_http_answer *a)
     parts[1] = (struct iovec){(void *)body.data, body.len};
     sent = send_parts(c, parts, body.len > 0 ? 2 : 1);
     if (sent < 0) {
-        sent = (ssize_t)(head.len + body.len); /* nobody to tell: libwebsockets sees the socket break */
+        sent = (ssize_t)(head.len +
+                         body.len); /* nobody to tell: libwebsockets sees the socket break */
         c->keep_alive = false;
     }
     if ((size_t)sent < head.len + body.len) {

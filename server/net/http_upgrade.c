@@ -6,9 +6,10 @@
 #include "server/base/alloc.h"
 #include "server/net/net_priv.h"
 
-/* libwebsockets answers every handshake, but it never sees the client's: once accepted, it gets one of our own with
- * nothing in it but what its answer depends on. So no odd header can reach its parser, the subprotocol is the
- * one that was chosen, and the extension's parameters are in the only form it understands. */
+/* libwebsockets answers every handshake, but it never sees the client's: once accepted, it gets
+ * one of our own with nothing in it but what its answer depends on. So no odd header can reach
+ * its parser, the subprotocol is the one that was chosen, and the extension's parameters are in
+ * the only form it understands. */
 
 struct pl_handshake *pl_http__handshake_new(const struct pl_net *n, const struct pl_http_head *head)
 {
@@ -21,7 +22,8 @@ struct pl_handshake *pl_http__handshake_new(const struct pl_net *n, const struct
     return hs;
 }
 
-void pl_http_accept_websocket(struct pl_http_conn *c, const char *protocol, enum pl_codec codec, void *user)
+void pl_http_accept_websocket(struct pl_http_conn *c, const char *protocol, enum pl_codec codec,
+                              void *user)
 {
     static const char *const known[] = {"", "parley.v1.json", "parley.v1.msgpack"};
 
@@ -60,7 +62,8 @@ void pl_http__hand_over(struct pl_http_conn *c)
 {
     struct pl_handshake *hs = c->u.handshake;
     struct pl_buf bytes = {0};
-    /* A connection of libwebsockets cannot be turned back from the raw role, and closes its descriptor. */
+    /* A connection of libwebsockets cannot be turned back from the raw role, and closes its
+     * descriptor. */
     int fd = fcntl(lws_get_socket_fd(c->wsi), F_DUPFD_CLOEXEC, 0);
     struct pl_peer_entry *peer = c->peer;
 

@@ -20,9 +20,12 @@
 
 enum {
     BACKLOG = 4096,
-    ACCEPT_BATCH = 64,     /* per loop turn, so that a storm of connections does not hold up the others */
-    ACCEPT_PAUSE_MS = 100, /* when the process or the system is out of file descriptors */
-    MAX_REFUSING = 256,    /* connections over a limit that get a 503 at the same time; more are just closed */
+    /* Per loop turn, so that a storm of connections does not hold up the others. */
+    ACCEPT_BATCH = 64,
+    /* When the process or the system is out of file descriptors. */
+    ACCEPT_PAUSE_MS = 100,
+    /* Connections over a limit that get a 503 at the same time; more are just closed. */
+    MAX_REFUSING = 32,
 };
 
 /* ---- peers ---- */
@@ -64,7 +67,8 @@ void pl_peer__drop(struct pl_net *n, struct pl_peer_entry *e)
     }
 }
 
-static void peer_describe(const struct sockaddr_storage *ss, enum pl_listener which, struct pl_peer *ret)
+static void peer_describe(const struct sockaddr_storage *ss, enum pl_listener which,
+                          struct pl_peer *ret)
 {
     *ret = (struct pl_peer){.listener = which};
     if (ss->ss_family == AF_INET) {
@@ -87,7 +91,8 @@ static void peer_describe(const struct sockaddr_storage *ss, enum pl_listener wh
 
 /* ---- accepting ---- */
 
-/* Operators get in when clients have filled the server: the internal listener has no limit but the descriptors. */
+/* Operators get in when clients have filled the server: the internal listener has no limit but
+ * the descriptors. */
 static bool over_limit(struct pl_net *n, const struct pl_peer_entry *e)
 {
     int64_t limit = n->o.cfg->limits_connections, per_ip = n->o.cfg->limits_connections_per_ip;
@@ -144,7 +149,8 @@ static void on_readable(uv_poll_t *poll, int status, int events)
         if (fd >= 0) {
             on_connection(l, fd, &ss);
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-            pl_log(PL_LOG_WARN, "accept_paused", PL_STR("address", l->address), PL_STR("error", strerror(errno)));
+            pl_log(PL_LOG_WARN, "accept_paused", PL_STR("address", l->address),
+                   PL_STR("error", strerror(errno)));
             uv_poll_stop(&l->poll);
             pl_net__set_timer(l->net, &l->pause, ACCEPT_PAUSE_MS);
             return;
@@ -191,7 +197,9 @@ static bool split_address(const char *address, char *host, size_t host_size, con
     memcpy(host, address, len);
     host[len] = '\0';
     *ret_port = colon + 1;
-    return true;
+    /* getaddrinfo would take 99999 for 34463. */
+    return strspn(*ret_port, "0123456789") == strlen(*ret_port) && strlen(*ret_port) <= 5 &&
+           atoi(*ret_port) <= 65535;
 }
 
 static void describe_bound(struct pl_listening *l)
@@ -203,8 +211,8 @@ static void describe_bound(struct pl_listening *l)
     if (getsockname(l->fd, (struct sockaddr *)&ss, &len) == 0 &&
         getnameinfo((struct sockaddr *)&ss, len, host, sizeof(host), port, sizeof(port),
                     NI_NUMERICHOST | NI_NUMERICSERV) == 0) {
-        snprintf(l->address, sizeof(l->address), ss.ss_family == AF_INET6 ? "[%.45s]:%.8s" : "%.45s:%.8s", host,
-                 port);
+        snprintf(l->address, sizeof(l->address),
+                 ss.ss_family == AF_INET6 ? "[%.45s]:%.8s" : "%.45s:%.8s", host, port);
     }
 }
 
@@ -227,10 +235,12 @@ static int bound_socket(const struct addrinfo *ai)
     return fd;
 }
 
-int pl_listener__open(struct pl_net *n, enum pl_listener which, const char *address, char *err, size_t err_size)
+int pl_listener__open(struct pl_net *n, enum pl_listener which, const char *address, char *err,
+                      size_t err_size)
 {
     struct pl_listening *l = &n->listening[which];
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV}, *ai = NULL;
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV},
+                    *ai = NULL;
     char host[256];
     const char *port;
     int r;

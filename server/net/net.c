@@ -15,11 +15,12 @@
 #include "server/net/net_priv.h"
 
 enum {
+    DEFAULT_FILES = 65536,
     MAX_FILES = 1048576,
-    SPARE_FILES = 512, /* for everything that is not a client: bus, files, answers of 503 */
+    SPARE_FILES = 64, /* for everything that is not a client: bus, files, answers of 503 */
     SECOND_MS = 1000,
-    WS_READ_BYTES = 256,       /* memory of every WebSocket, and how much is read of it at a time */
-    WS_WRITE_BYTES = 1048576,  /* the most in one send(); libwebsockets would copy the rest */
+    WS_READ_BYTES = 256,      /* memory of every WebSocket, and how much is read of it at a time */
+    WS_WRITE_BYTES = 1048576, /* the most in one send(); libwebsockets would copy the rest */
 };
 
 /* ---- time and turns ---- */
@@ -82,6 +83,7 @@ static void on_prepare(uv_prepare_t *p)
 
 static void on_check(uv_check_t *p)
 {
+    pl_net__enter(p->data);
     run_jobs(p->data);
 }
 
@@ -91,7 +93,8 @@ static void on_second(uv_timer_t *t)
     uint64_t now_us = pl_clock_mono_us();
 
     pl_net__enter(n);
-    pl_metric_observe_us(PL_S_LOOP_LAG, now_us > n->second_due_us ? now_us - n->second_due_us : 0, 1);
+    pl_metric_observe_us(PL_S_LOOP_LAG, now_us > n->second_due_us ? now_us - n->second_due_us : 0,
+                         1);
     n->second_due_us = now_us + SECOND_MS * 1000;
     uv_timer_start(&n->second, on_second, SECOND_MS, 0);
 }
@@ -112,7 +115,8 @@ const char *pl_net__date(struct pl_net *n)
 
 /* ---- libwebsockets ---- */
 
-static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len)
+static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
+                  size_t len)
 {
     struct pl_net *n = lws_context_user(lws_get_context(wsi));
     void *c = lws_get_opaque_user_data(wsi);
@@ -169,13 +173,15 @@ static void on_lws_log(int level, const char *line)
 
 static int open_lws(struct pl_net *n, char *err, size_t err_size)
 {
-    static const lws_retry_bo_t no_pings = {0}; /* else every connection is in a sorted list of timers */
+    static const lws_retry_bo_t no_pings = {
+        0}; /* else every connection is in a sorted list of timers */
     void *loops[] = {&n->loop};
     struct lws_context_creation_info info = {
         .port = CONTEXT_PORT_NO_LISTEN_SERVER,
         .protocols = protocols,
         .extensions = pl_deflate__extensions,
-        .options = LWS_SERVER_OPTION_LIBUV | LWS_SERVER_OPTION_EXPLICIT_VHOSTS | LWS_SERVER_OPTION_DISABLE_IPV6,
+        .options = LWS_SERVER_OPTION_LIBUV | LWS_SERVER_OPTION_EXPLICIT_VHOSTS |
+                   LWS_SERVER_OPTION_DISABLE_IPV6,
         .gid = (gid_t)-1,
         .uid = (uid_t)-1,
         .foreign_loops = loops,
@@ -198,20 +204,26 @@ static int open_lws(struct pl_net *n, char *err, size_t err_size)
 
 /* ---- making and ending ---- */
 
-/* libwebsockets reserves 16 bytes per descriptor that the limit allows, and only 2560 descriptors when the limit is
- * beyond 10 million: so an explicit one. */
-static uint32_t raise_file_limit(void)
+/* Sets the limit of descriptors to what the configuration needs, not to all there is:
+ * libwebsockets reserves 16 bytes for each that the limit allows, and as Debian builds it, walks
+ * that table whenever a connection closes (a million entries: a millisecond). Returns how many
+ * may be clients. */
+static uint32_t set_file_limit(const struct pl_config *cfg)
 {
-    struct rlimit rl;
-    rlim_t files;
+    struct rlimit rl = {.rlim_cur = 1024, .rlim_max = 1024};
+    rlim_t files = (rlim_t)cfg->limits_connections + SPARE_FILES;
 
-    if (getrlimit(RLIMIT_NOFILE, &rl) != 0) {
-        return 256;
+    getrlimit(RLIMIT_NOFILE, &rl);
+    if (files < DEFAULT_FILES) {
+        files = DEFAULT_FILES;
     }
-    files = rl.rlim_max < MAX_FILES ? rl.rlim_max : MAX_FILES;
-    rl.rlim_cur = files;
+    if (files > MAX_FILES) {
+        files = MAX_FILES;
+    }
+    rl.rlim_cur = files < rl.rlim_max ? files : rl.rlim_max;
     setrlimit(RLIMIT_NOFILE, &rl);
-    return (uint32_t)(files > 4 * SPARE_FILES ? files - SPARE_FILES : files - files / 4);
+    return (uint32_t)(rl.rlim_cur > 4 * SPARE_FILES ? rl.rlim_cur - SPARE_FILES
+                                                    : rl.rlim_cur - rl.rlim_cur / 4);
 }
 
 static void start_loop(struct pl_net *n)
@@ -250,7 +262,7 @@ int pl_net_new(const struct pl_net_options *o, struct pl_net **ret, char *err, s
     pl_timer_init(&n->grace, on_grace_over);
     pl_listener__init(n);
     signal(SIGPIPE, SIG_IGN);
-    n->max_connections = raise_file_limit();
+    n->max_connections = set_file_limit(cfg);
     start_loop(n);
     r = open_lws(n, err, err_size);
     if (r == 0) {
@@ -336,8 +348,8 @@ void pl_net_free(struct pl_net *n)
     n->stopping = true;
     pl_timer_cancel(n->o.wheel, &n->grace);
     close_handles(n);
-    /* libwebsockets closes its connections, each with a callback, but its own handles end in the loop: the second
-     * call finishes when it has run out. */
+    /* libwebsockets closes its connections, each with a callback, but its own handles end in the
+     * loop: the second call finishes when it has run out. */
     if (n->lws) {
         lws_context_destroy(n->lws);
     }

@@ -9,13 +9,13 @@
 #include "server/base/map.h"
 #include "server/net/net.h"
 
-/* The names under which libwebsockets knows our protocols. The first is for WebSockets without a subprotocol; the
- * next two are what it answers in Sec-WebSocket-Protocol. */
+/* The names under which libwebsockets knows our protocols. The first is for WebSockets without a
+ * subprotocol; the next two are what it answers in Sec-WebSocket-Protocol. */
 #define PL_NET_PLAIN_PROTOCOL "parley"
 #define PL_NET_HTTP_PROTOCOL  "parley-http"
 
-/* Work put off to the end of the loop turn, where no handler is on the stack: closing, freeing, handing over,
- * going on with bytes that wait. A job is in the queue once at most. */
+/* Work put off to the end of the loop turn, where no handler is on the stack: closing, freeing,
+ * handing over, going on with bytes that wait. A job is in the queue once at most. */
 struct pl_job {
     struct pl_list node;
     void (*fn)(struct pl_job *job);
@@ -44,7 +44,9 @@ struct pl_signal {
     void (*fn)(void *arg, int signum);
     void *arg;
 };
-enum { PL_NET_SIGNALS = 8 };
+enum {
+    PL_NET_SIGNALS = 8
+};
 
 struct pl_net {
     struct pl_net_options o;
@@ -90,18 +92,21 @@ const char *pl_net__date(struct pl_net *n);
 
 /* listener.c */
 void pl_listener__init(struct pl_net *n);
-int pl_listener__open(struct pl_net *n, enum pl_listener which, const char *address, char *err, size_t err_size);
+int pl_listener__open(struct pl_net *n, enum pl_listener which, const char *address, char *err,
+                      size_t err_size);
 void pl_listener__close(struct pl_net *n, enum pl_listener which);
 void pl_peer__drop(struct pl_net *n, struct pl_peer_entry *e);
 
-/* http_conn.c. A new connection on fd, which it owns from here on. refuse_status: 0, or the status its first
- * request is refused with. */
+/* http_conn.c. A new connection on fd, which it owns from here on. refuse_status: 0, or the
+ * status its first request is refused with. */
 void pl_http__adopt(struct pl_net *n, int fd, struct pl_peer_entry *peer, int refuse_status);
-int pl_http__lws_callback(struct pl_http_conn *c, enum lws_callback_reasons reason, const char *in, size_t len);
-void pl_http__stop_all(struct pl_net *n); /* closes the idle, marks the others to close after their answer */
+int pl_http__lws_callback(struct pl_http_conn *c, enum lws_callback_reasons reason, const char *in,
+                          size_t len);
+void pl_http__stop_all(struct pl_net *n); /* closes the idle; the others close when answered */
 void pl_http__kill_all(struct pl_net *n);
 
-/* What a WebSocket handshake leaves behind once the request is gone: enough to write one of our own. */
+/* What a WebSocket handshake leaves behind once the request is gone: enough to write one of our
+ * own. */
 struct pl_handshake {
     char key[25]; /* Sec-WebSocket-Key */
     bool deflate;
@@ -112,14 +117,14 @@ struct pl_handshake {
 };
 
 enum pl_http_phase {
-    PL_CONN_HEAD,      /* waits for a request, or for the rest of its head */
-    PL_CONN_BODY,      /* waits for the rest of a body */
-    PL_CONN_ANSWER,    /* the upper layer's answer is due */
-    PL_CONN_WRITING,   /* the socket took less than the answer */
-    PL_CONN_HANDOVER,  /* accepted as a WebSocket; happens at the end of the turn */
-    PL_CONN_LINGER,    /* answered for the last time: waits for the peer to close, so that no RST eats the answer */
-    PL_CONN_DOOMED,    /* to be closed at the end of the turn */
-    PL_CONN_CLOSED,    /* to be freed at the end of the turn */
+    PL_CONN_HEAD,     /* waits for a request, or for the rest of its head */
+    PL_CONN_BODY,     /* waits for the rest of a body */
+    PL_CONN_ANSWER,   /* the upper layer's answer is due */
+    PL_CONN_WRITING,  /* the socket took less than the answer */
+    PL_CONN_HANDOVER, /* accepted as a WebSocket; happens at the end of the turn */
+    PL_CONN_LINGER,   /* answered; waits for the peer to close, so that no RST eats the answer */
+    PL_CONN_DOOMED,   /* to be closed at the end of the turn */
+    PL_CONN_CLOSED,   /* to be freed at the end of the turn */
 };
 
 /* A request whose body is not whole yet. */
@@ -141,16 +146,15 @@ struct pl_http_conn {
     union {
         struct pl_http_partial *partial; /* PL_CONN_BODY */
         struct pl_buf *out;              /* PL_CONN_WRITING: not taken yet */
-        struct pl_handshake *handshake;  /* PL_CONN_ANSWER of an upgrade, PL_CONN_HANDOVER; else NULL */
+        struct pl_handshake *handshake;  /* PL_CONN_ANSWER of an upgrade, PL_CONN_HANDOVER */
     } u;
     uint32_t scanned; /* bytes of `in` that hold no end of a head */
     int16_t refuse_status;
     uint8_t phase;
     bool keep_alive : 1;
-    bool is_head : 1;   /* HEAD: the body is not sent */
+    bool is_head : 1; /* HEAD: the body is not sent */
     bool http_1_0 : 1;
-    bool served : 1;    /* had a request before */
-    bool consuming : 1; /* pl_http__consume is on the stack and goes on after the answer */
+    bool consuming : 1; /* a loop over `in` is on the stack, which goes on after the answer */
 };
 
 /* Ends the connection at the end of the turn. */
@@ -161,13 +165,15 @@ void pl_http__answered(struct pl_http_conn *c);
 void pl_http__flush(struct pl_http_conn *c);
 void pl_http__send_continue(struct pl_http_conn *c);
 /* http_upgrade.c */
-struct pl_handshake *pl_http__handshake_new(const struct pl_net *n, const struct pl_http_head *head);
+struct pl_handshake *pl_http__handshake_new(const struct pl_net *n,
+                                            const struct pl_http_head *head);
 void pl_http__hand_over(struct pl_http_conn *c);
 
-/* deflate_ext.c: permessage-deflate as libwebsockets sees it: negotiated, and the bytes passed through. */
+/* deflate_ext.c: permessage-deflate as libwebsockets sees it: negotiated, and the bytes passed
+ * through. */
 extern const struct lws_extension pl_deflate__extensions[];
-/* Reads every Sec-WebSocket-Extensions header. True: an offer can be accepted. *ret_window_bits: it names
- * server_max_window_bits=15. */
+/* Reads every Sec-WebSocket-Extensions header. True: an offer can be accepted. *ret_window_bits:
+ * it names server_max_window_bits=15. */
 bool pl_deflate__offered(const struct pl_http_head *head, bool *ret_window_bits);
 
 enum pl_ws_phase {
@@ -191,7 +197,7 @@ struct pl_ws_conn {
     void *user;
     struct pl_ws_rx *rx; /* NULL between messages */
     struct pl_list node;
-    struct pl_job job;     /* kills, or frees */
+    struct pl_job job;     /* cuts, or frees */
     struct pl_timer timer; /* cuts a peer that does not close */
     uint16_t code;         /* of the close frame */
     uint8_t phase;         /* enum pl_ws_phase */
@@ -201,14 +207,15 @@ struct pl_ws_conn {
     bool in_message : 1;     /* a data message has begun and is not whole */
     bool in_first_frame : 1; /* … and what comes is still of its first frame */
     bool compressed : 1;     /* … and it is compressed */
+    bool in_frame : 1;       /* the last piece did not end its frame */
 };
 
-/* ws_conn.c. Takes over fd, peer and hs. head: the handshake as libwebsockets shall read it, with whatever the
- * client sent behind it. Calls `opened` or `failed` inside. */
-void pl_ws__adopt(struct pl_net *n, int fd, struct pl_peer_entry *peer, const struct pl_handshake *hs,
-                  const struct pl_buf *head);
-int pl_ws__lws_callback(struct lws *wsi, struct pl_ws_conn *c, enum lws_callback_reasons reason, const void *in,
-                        size_t len);
+/* ws_conn.c. Takes over fd, peer and hs. head: the handshake as libwebsockets shall read it,
+ * with whatever the client sent behind it. Calls `opened` or `failed` inside. */
+void pl_ws__adopt(struct pl_net *n, int fd, struct pl_peer_entry *peer,
+                  const struct pl_handshake *hs, const struct pl_buf *head);
+int pl_ws__lws_callback(struct lws *wsi, struct pl_ws_conn *c, enum lws_callback_reasons reason,
+                        const void *in, size_t len);
 void pl_ws__kill_all(struct pl_net *n);
 /* ws_receive.c: payload that libwebsockets has unmasked. */
 void pl_ws__receive(struct pl_ws_conn *c, const uint8_t *data, size_t len);

@@ -7,11 +7,16 @@
 #include "server/base/metrics.h"
 #include "server/net/net_priv.h"
 
-/* A WebSocket in libwebsockets' ws role. It takes the frames of clients apart and answers pings and closes; what
- * the server sends are whole frames made elsewhere, so they go out as raw bytes, and only while libwebsockets holds
- * none back: then there is one send() per frame, and no frame is copied. */
+/* A WebSocket in libwebsockets' ws role. It takes the frames of clients apart and answers pings
+ * and closes; what the server sends are whole frames made elsewhere, so they go out as raw
+ * bytes, and only while libwebsockets holds none back: then there is one send() per frame, and
+ * no frame is copied. */
 
-enum { CLOSE_TIMEOUT_MS = 5000, MAX_REASON = 123, OPCODE_CLOSE = 8 };
+enum {
+    CLOSE_TIMEOUT_MS = 5000,
+    MAX_REASON = 123,
+    OPCODE_CLOSE = 8
+};
 
 _Static_assert(PL_FRAME_ROOM >= LWS_PRE, "lws_write may use LWS_PRE bytes before a frame");
 
@@ -50,7 +55,8 @@ bool pl_ws_send(struct pl_ws_conn *c, struct pl_frame *f)
         c->wants_writable = true; /* it calls back when the backlog is out */
         return false;
     }
-    send_bytes(c, c->deflate ? pl_frame_websocket_deflated(f, (size_t)c->net->o.cfg->websocket_compression_min)
+    send_bytes(c, c->deflate ? pl_frame_websocket_deflated(
+                                   f, (size_t)c->net->o.cfg->websocket_compression_min)
                              : pl_frame_websocket(f));
     c->wants_writable = lws_partial_buffered(c->wsi);
     return true;
@@ -87,10 +93,12 @@ static void count_close(int code)
         int code;
         enum pl_series series;
     } table[] = {
-        {1000, PL_S_CLOSE_1000}, {1001, PL_S_CLOSE_1001}, {1002, PL_S_CLOSE_1002}, {1006, PL_S_CLOSE_1006},
-        {1007, PL_S_CLOSE_1007}, {1011, PL_S_CLOSE_1011}, {1012, PL_S_CLOSE_1012}, {1013, PL_S_CLOSE_1013},
-        {4400, PL_S_CLOSE_4400}, {4401, PL_S_CLOSE_4401}, {4403, PL_S_CLOSE_4403}, {4404, PL_S_CLOSE_4404},
-        {4408, PL_S_CLOSE_4408}, {4409, PL_S_CLOSE_4409}, {4413, PL_S_CLOSE_4413}, {4429, PL_S_CLOSE_4429},
+        {1000, PL_S_CLOSE_1000}, {1001, PL_S_CLOSE_1001}, {1002, PL_S_CLOSE_1002},
+        {1006, PL_S_CLOSE_1006}, {1007, PL_S_CLOSE_1007}, {1011, PL_S_CLOSE_1011},
+        {1012, PL_S_CLOSE_1012}, {1013, PL_S_CLOSE_1013}, {4400, PL_S_CLOSE_4400},
+        {4401, PL_S_CLOSE_4401}, {4403, PL_S_CLOSE_4403}, {4404, PL_S_CLOSE_4404},
+        {4408, PL_S_CLOSE_4408}, {4409, PL_S_CLOSE_4409}, {4413, PL_S_CLOSE_4413},
+        {4429, PL_S_CLOSE_4429},
     };
 
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
@@ -106,8 +114,8 @@ static void cut(struct pl_ws_conn *c)
     static const struct linger reset = {.l_onoff = 1, .l_linger = 0};
     int fd = lws_get_socket_fd(c->wsi);
 
-    /* With unsent bytes it would first wait for them, under a timer that is not armed from here; on a socket
-     * that is shut down it finds out at once that there is nothing to wait for. */
+    /* With unsent bytes it would first wait for them, under a timer that is not armed from here;
+     * on a socket that is shut down it finds out at once that there is nothing to wait for. */
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
     shutdown(fd, SHUT_RDWR);
     lws_set_timeout(c->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_SYNC);
@@ -130,7 +138,8 @@ static void on_job(struct pl_job *job)
     }
 }
 
-/* Who closed, and why: a code of ours, the client's, one of libwebsockets for broken framing, or none. */
+/* Who closed, and why: a code of ours, the client's, one of libwebsockets for broken framing, or
+ * none. */
 static void on_closed(struct lws *wsi, struct pl_ws_conn *c)
 {
     struct pl_net *n = c->net;
@@ -169,7 +178,8 @@ static void on_established(struct pl_ws_conn *c)
     n->o.ws->opened(n->o.arg, c, c->user);
 }
 
-/* It also comes, unasked for, after libwebsockets has answered a PING: the only trace a PING leaves. */
+/* It also comes, unasked for, after libwebsockets has answered a PING: the only trace a PING
+ * leaves. */
 static void on_writable(struct pl_ws_conn *c)
 {
     const struct pl_net *n = c->net;
@@ -208,8 +218,8 @@ static int on_peer_close(struct pl_ws_conn *c, const uint8_t *in, size_t len)
     return 0;
 }
 
-int pl_ws__lws_callback(struct lws *wsi, struct pl_ws_conn *c, enum lws_callback_reasons reason, const void *in,
-                        size_t len)
+int pl_ws__lws_callback(struct lws *wsi, struct pl_ws_conn *c, enum lws_callback_reasons reason,
+                        const void *in, size_t len)
 {
     if (reason == LWS_CALLBACK_SERVER_NEW_CLIENT_INSTANTIATED) {
         c->wsi = wsi;
@@ -249,8 +259,8 @@ static void never_opened(struct pl_ws_conn *c, bool alive)
     free(c);
 }
 
-void pl_ws__adopt(struct pl_net *n, int fd, struct pl_peer_entry *peer, const struct pl_handshake *hs,
-                  const struct pl_buf *head)
+void pl_ws__adopt(struct pl_net *n, int fd, struct pl_peer_entry *peer,
+                  const struct pl_handshake *hs, const struct pl_buf *head)
 {
     struct pl_ws_conn *c = pl_alloc(sizeof(*c));
     struct lws *wsi;
@@ -265,7 +275,8 @@ void pl_ws__adopt(struct pl_net *n, int fd, struct pl_peer_entry *peer, const st
     pl_list_init(&c->node);
     pl_timer_init(&c->timer, on_timer);
     n->adopting = c;
-    wsi = lws_adopt_socket_vhost_readbuf(n->vhost, fd, (const char *)head->data, head->len); /* owns fd */
+    wsi = lws_adopt_socket_vhost_readbuf(n->vhost, fd, (const char *)head->data,
+                                         head->len); /* owns fd */
     n->adopting = NULL;
     if (c->phase == PL_WS_OPENING) {
         never_opened(c, wsi != NULL);
@@ -274,8 +285,7 @@ void pl_ws__adopt(struct pl_net *n, int fd, struct pl_peer_entry *peer, const st
 
 void pl_ws__kill_all(struct pl_net *n)
 {
-    pl_list_foreach(it, &n->ws)
-    {
+    pl_list_foreach(it, &n->ws) {
         pl_net__later(n, &pl_container_of(it, struct pl_ws_conn, node)->job);
     }
 }

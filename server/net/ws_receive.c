@@ -5,7 +5,8 @@
 #include "server/base/alloc.h"
 #include "server/net/net_priv.h"
 
-/* Payload comes in pieces of at most rx_buffer_size, whatever the frames were; here they become messages. */
+/* Payload comes in pieces of at most rx_buffer_size, whatever the frames were; here they become
+ * messages. */
 
 static size_t max_message(const struct pl_ws_conn *c)
 {
@@ -25,16 +26,18 @@ static void fail(struct pl_ws_conn *c, int code, const char *reason)
     pl_ws_close(c, code, reason);
 }
 
-/* Room for len more bytes, and if possible for all that the frame still brings: no message is copied twice. */
+/* Room for len more bytes, and for some of what the frame still brings: not for all that its
+ * header promises, which costs a client nothing. */
 static bool reserve(struct pl_ws_conn *c, size_t len, size_t coming)
 {
     size_t have = c->rx ? c->rx->len : 0;
-    size_t want = have + len + coming;
+    size_t want = have + len;
     struct pl_ws_rx *rx;
 
     if (c->rx && want <= c->rx->cap) {
         return true;
     }
+    want += coming < want ? coming : want;
     rx = pl_try_realloc(c->rx, sizeof(*rx) + want);
     if (!rx) {
         return false;
@@ -75,13 +78,67 @@ static bool bits_are_wrong(struct pl_ws_conn *c)
     return rsv1 && !c->in_first_frame;
 }
 
+#if LWS_LIBRARY_VERSION_NUMBER < 4002000
+/* A frame's header in front of its payload, with this many bytes of extended length? */
+static bool header_before(const uint8_t *payload, uint8_t first, bool masked, size_t len,
+                          unsigned extended)
+{
+    const uint8_t *h = payload - (masked ? 4 : 0) - extended - 2;
+    uint64_t declared = 0;
+
+    if (h[0] != first || (h[1] & 0x80) != (masked ? 0x80 : 0)) {
+        return false;
+    }
+    for (unsigned i = 0; i < extended; i++) {
+        declared = declared << 8 | h[2 + i];
+    }
+    if (extended == 0) {
+        return (h[1] & 0x7f) == len;
+    }
+    return (h[1] & 0x7f) == (extended == 2 ? 126 : 127) && declared == len;
+}
+
+/* RFC 6455, 5.1: a client's frames are masked, else the connection fails. This libwebsockets does not tell, but it
+ * unmasks in place, in the buffer it received into, so the header still stands before the payload (14 bytes before are always
+ * readable: the buffer follows the context in one allocation). Only a whole data frame is judged, and only when an
+ * unmasked header fits exactly and no masked one does. */
+static bool is_unmasked(const struct pl_ws_conn *c, const uint8_t *data, size_t len, bool whole)
+{
+    static const unsigned extended[] = {0, 2, 8};
+    bool continues = c->in_message && !c->in_first_frame;
+    uint8_t opcode = lws_frame_is_binary(c->wsi) ? 2 : 1;
+    uint8_t first = (uint8_t)((whole ? 0x80 : 0) | (lws_get_reserved_bits(c->wsi) & 0x70) |
+                              (continues ? 0 : opcode));
+    bool unmasked = false;
+
+    for (unsigned i = 0; len > 0 && i < sizeof(extended) / sizeof(extended[0]); i++) {
+        if (header_before(data, first, true, len, extended[i])) {
+            return false;
+        }
+        unmasked = unmasked || header_before(data, first, false, len, extended[i]);
+    }
+    return unmasked;
+}
+#else
+static bool is_unmasked(const struct pl_ws_conn *c, const uint8_t *data, size_t len, bool whole)
+{
+    (void)c;
+    (void)data;
+    (void)len;
+    (void)whole;
+    return false;
+}
+#endif
+
 void pl_ws__receive(struct pl_ws_conn *c, const uint8_t *data, size_t len)
 {
     size_t coming = lws_remaining_packet_payload(c->wsi);
     bool whole = lws_is_final_fragment(c->wsi);
     size_t have = c->rx ? c->rx->len : 0;
+    bool is_whole_frame = !c->in_frame && coming == 0;
 
-    if (bits_are_wrong(c)) {
+    c->in_frame = coming > 0;
+    if (bits_are_wrong(c) || (is_whole_frame && is_unmasked(c, data, len, whole))) {
         fail(c, pl_status_close_code(PL_ERR_PROTOCOL), pl_status_code(PL_ERR_PROTOCOL));
         return;
     }

@@ -7,14 +7,18 @@
 #include "protocol/status.h"
 #include "server/base/alloc.h"
 
-enum { RETRY_AFTER_S = 1, MAX_ORIGIN = 256 };
+enum {
+    RETRY_AFTER_S = 1,
+    MAX_ORIGIN = 256
+};
 
 static const char *const content_types[PL_CODEC_COUNT] = {
     [PL_JSON] = "application/json",
     [PL_MSGPACK] = "application/msgpack",
 };
 
-bool pl_http_origin_allowed(const struct pl_node *node, struct pl_str origin, const struct pl_str *host)
+bool pl_http_origin_allowed(const struct pl_node *node, struct pl_str origin,
+                            const struct pl_str *host)
 {
     const struct pl_strings *allowed = &node->cfg->auth_allowed_origins;
 
@@ -51,14 +55,16 @@ static void write_lines(const struct pl_http_to *to, const char *lines, char *ou
     static const char exposed[] =
         "Access-Control-Expose-Headers: Retry-After, Deprecation, Sunset, Link\r\n";
 
-    (void)snprintf(out, size, "%s%s%s%s%s%sCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n",
+    (void)snprintf(out, size,
+                   "%s%s%s%s%s%sCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n",
                    lines != NULL ? lines : "", to->cors ? "Vary: Origin\r\n" : "",
                    to->origin != NULL ? "Access-Control-Allow-Origin: " : "",
                    to->origin != NULL ? to->origin : "", to->origin != NULL ? "\r\n" : "",
                    to->origin != NULL ? exposed : "");
 }
 
-void pl_http_answer(const struct pl_http_to *to, int http_status, struct pl_bytes body, const char *lines)
+void pl_http_answer(const struct pl_http_to *to, int http_status, struct pl_bytes body,
+                    const char *lines)
 {
     char head[1024];
 

@@ -10,8 +10,9 @@ struct pl_http_to {
     struct pl_node *node;
     struct pl_http_conn *conn;
     enum pl_codec codec;
-    bool cors;          /* a client path: CORS lines on every status */
-    const char *origin; /* the allowed Origin to echo; NULL: none. The request's, or owned by a kept copy */
+    bool cors; /* a client path: CORS lines on every status */
+    const char *
+        origin; /* the allowed Origin to echo; NULL: none. The request's, or owned by a kept copy */
 };
 
 /* origin is copied into the arena when it is allowed. */
@@ -19,11 +20,14 @@ void pl_http_to_init(struct pl_http_to *to, struct pl_node *node, struct pl_http
                      const struct pl_http_request *rq, bool cors);
 
 /* Is this Origin allowed? (auth.allowed_origins; none configured: the request's own host; --dev: any localhost too.) */
-bool pl_http_origin_allowed(const struct pl_node *node, struct pl_str origin, const struct pl_str *host);
+bool pl_http_origin_allowed(const struct pl_node *node, struct pl_str origin,
+                            const struct pl_str *host);
 
 /* Answers with a whole encoded value in to->codec. lines: further header lines, NULL for none. */
-void pl_http_answer(const struct pl_http_to *to, int http_status, struct pl_bytes body, const char *lines);
-void pl_http_answer_buf(const struct pl_http_to *to, int http_status, struct pl_buf *body); /* frees the buffer */
+void pl_http_answer(const struct pl_http_to *to, int http_status, struct pl_bytes body,
+                    const char *lines);
+void pl_http_answer_buf(const struct pl_http_to *to, int http_status,
+                        struct pl_buf *body); /* frees the buffer */
 /* {"code":…,"message":…}; message NULL: the status's own text. 429 and 503 get a Retry-After. */
 void pl_http_answer_error(const struct pl_http_to *to, int status, const char *message);
 void pl_http_answer_empty(const struct pl_http_to *to, int http_status, const char *lines);

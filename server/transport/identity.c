@@ -37,7 +37,8 @@ bool pl_identity_of_request(const struct pl_node *n, const struct pl_http_reques
 int pl_identity_verify(const struct pl_node *n, struct pl_str token, struct pl_arena *a,
                        struct pl_identity *ret)
 {
-    int status = pl_auth_verify(n->auth, token, pl_hub_unix_ms(n->hub), a, &ret->claims, &ret->reason);
+    int status =
+        pl_auth_verify(n->auth, token, pl_hub_unix_ms(n->hub), a, &ret->claims, &ret->reason);
 
     ret->has_token = status == PL_OK;
     return status;
@@ -84,7 +85,8 @@ int pl_identity_queue(struct pl_node *n, const struct pl_credentials *cr, struct
     if (cr->token.len > 0) {
         status = pl_identity_verify(n, cr->token, a, ret);
     } else if (cr->queue_id.len == 0 || n->cfg->auth_require_token) {
-        ret->reason = cr->queue_id.len == 0 ? "queue_id or a token is missing" : "a token is required here";
+        ret->reason =
+            cr->queue_id.len == 0 ? "queue_id or a token is missing" : "a token is required here";
         status = PL_ERR_UNAUTHORIZED;
     }
     if (status != PL_OK) {

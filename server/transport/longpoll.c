@@ -18,16 +18,18 @@ struct poll {
 };
 
 /* Phase websocket says that polling is on its way out (RFC 9745, RFC 8594); the answer is the same. */
-static void write_deprecation(const struct pl_node *n, char *out, size_t size)
+static void write_lines(const struct pl_node *n, char *out, size_t size)
 {
     const char *sunset = n->cfg->transport_sunset;
     bool dated = sunset[0] != '\0';
+    int len = snprintf(out, size, "X-Accel-Buffering: no\r\n");
 
-    out[0] = '\0';
     if (n->cfg->transport_phase == PL_PHASE_WEBSOCKET) {
-        (void)snprintf(out, size,
-                       "Deprecation: @0\r\n%s%s%sLink: </realtime/ws>; rel=\"successor-version\"\r\n",
-                       dated ? "Sunset: " : "", sunset, dated ? "\r\n" : "");
+        (void)snprintf(
+            out + len, size - (size_t)len,
+            "Deprecation: @%lld\r\n%s%s%sLink: </realtime/ws>; rel=\"successor-version\"\r\n",
+            (long long)(n->phase_since_ms / 1000), dated ? "Sunset: " : "", sunset,
+            dated ? "\r\n" : "");
     }
 }
 
@@ -56,7 +58,7 @@ static bool poll_send(struct pl_link *l, struct pl_frame *f, uint32_t events)
     char lines[256];
 
     (void)events;
-    write_deprecation(p->to.node, lines, sizeof(lines));
+    write_lines(p->to.node, lines, sizeof(lines));
     pl_http_set_user(p->to.conn, NULL);
     pl_http_answer(&p->to, 200, pl_frame_payload(f), lines);
     return true;
@@ -72,7 +74,8 @@ static void poll_end(struct pl_link *l, int status)
     struct poll *p = pl_container_of(l, struct poll, link);
 
     pl_http_set_user(p->to.conn, NULL);
-    pl_http_answer_error(&p->to, status, NULL);
+    /* An unregistered queue is an ended one, for the poll that still waits on it. */
+    pl_http_answer_error(&p->to, status != PL_OK ? status : PL_ERR_QUEUE_NOT_FOUND, NULL);
     poll_free(p);
 }
 
@@ -102,7 +105,8 @@ static struct poll *poll_new(const struct pl_http_to *to)
     return p;
 }
 
-void pl_longpoll_start(const struct pl_http_to *to, struct pl_queue *q, int64_t position, int64_t hold_ms)
+void pl_longpoll_start(const struct pl_http_to *to, struct pl_queue *q, int64_t position,
+                       int64_t hold_ms)
 {
     struct poll *p = poll_new(to);
 

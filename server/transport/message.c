@@ -5,10 +5,10 @@
 
 #include "protocol/status.h"
 #include "server/base/alloc.h"
-#include "server/base/clock.h"
 #include "server/base/metrics.h"
 #include "server/transport/http_edge.h"
 #include "server/transport/identity.h"
+#include "server/transport/publish.h"
 
 /* One message under way. */
 struct run {
@@ -158,10 +158,8 @@ static void on_published(void *arg, int status, const int64_t *ids, size_t count
         pl_write_map(&w, 1);
         pl_write_key(&w, "event_id");
         pl_write_int(&w, ids[0]);
-        pl_metric_add(PL_S_PUBLISHED_CLIENT, 1);
     } else {
         pl_write_error(&w, status, NULL);
-        pl_metric_add(PL_S_PUBLISH_ERRORS, 1);
     }
     p->done(p->arg, &out);
     pl_arena_done(&p->arena);
@@ -206,43 +204,30 @@ static void copy_id(struct publishing *p, const struct pl_value *id)
 
 static void start_publish(struct run *r, pl_message_done_fn *done, void *arg)
 {
-    struct pl_hub *h = r->from->node->hub;
-    const struct pl_publish *e = &r->m->publish;
     struct publishing *p = pl_alloc(sizeof(*p));
     char own_queue[PL_QUEUE_ID_SIZE];
-    char now[PL_RFC3339_SIZE];
-    struct pl_buf body = {0};
 
     p->done = done;
     p->arg = arg;
     p->codec = r->from->codec;
     copy_id(p, r->m->id);
     pl_queue_id(r->from->queue, own_queue);
-    pl_format_rfc3339(pl_hub_unix_ms(h), now);
-    pl_event_write_body(e, now, &body);
-    pl_hub_publish(h,
-                   &(struct pl_bus_event){
-                       .body = {(const char *)body.data, body.len},
-                       .channels = e->channels,
-                       .channel_count = e->channel_count,
-                       .topic = e->topic,
-                       .exclude_queue = {own_queue, PL_QUEUE_ID_SIZE - 1},
-                   },
-                   1, NULL, on_published, p);
-    pl_buf_done(&body);
+    pl_publish_events(
+        &(struct pl_publish_from){
+            .node = r->from->node,
+            .source = PL_S_PUBLISHED_CLIENT,
+            .exclude_queue = {own_queue, PL_QUEUE_ID_SIZE - 1},
+        },
+        &r->m->publish, 1, NULL, on_published, p);
 }
 
 /* ---- dispatch ---- */
 
 static int (*const ops[])(struct run *r) = {
-    [PL_OP_HELLO] = op_hello,
-    [PL_OP_ACK] = op_ack,
-    [PL_OP_PING] = op_ping,
-    [PL_OP_PONG] = op_pong,
-    [PL_OP_SUBSCRIBE] = op_subscribe,
-    [PL_OP_UNSUBSCRIBE] = op_unsubscribe,
-    [PL_OP_PUBLISH] = check_publish,
-    [PL_OP_REFRESH] = op_refresh,
+    [PL_OP_HELLO] = op_hello,         [PL_OP_ACK] = op_ack,
+    [PL_OP_PING] = op_ping,           [PL_OP_PONG] = op_pong,
+    [PL_OP_SUBSCRIBE] = op_subscribe, [PL_OP_UNSUBSCRIBE] = op_unsubscribe,
+    [PL_OP_PUBLISH] = check_publish,  [PL_OP_REFRESH] = op_refresh,
 };
 
 int pl_message_run(const struct pl_message_from *from, const struct pl_value *v, struct pl_arena *a,

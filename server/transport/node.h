@@ -14,13 +14,14 @@
 struct pl_node {
     const struct pl_config *cfg; /* LIVE options change in place */
     struct pl_hub *hub;
-    struct pl_auth *auth;        /* replaced by a reload */
+    struct pl_auth *auth; /* replaced by a reload */
     struct pl_wheel *wheel;
     const char *name;
-    uint64_t started_ms;         /* monotonic */
-    bool dev;                    /* --dev: any localhost origin, the demo and its tokens */
-    bool has_internal;           /* server.internal_listen is set */
+    uint64_t started_ms; /* monotonic */
+    bool dev;            /* --dev: any localhost origin, the demo and its tokens */
+    bool has_internal;   /* server.internal_listen is set */
     bool draining;
+    int64_t phase_since_ms; /* unix: when the phase came into force here */
 };
 
 #endif

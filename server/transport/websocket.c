@@ -28,7 +28,7 @@ struct opening {
 
 struct websocket {
     struct pl_link link;
-    struct pl_timer timer;     /* hello timeout, ping, liveness */
+    struct pl_timer timer; /* hello timeout, ping, liveness */
     struct pl_node *node;
     struct pl_ws_conn *conn;   /* NULL before it is open and after it is closed */
     struct opening *opening;   /* freed once open */
@@ -300,7 +300,8 @@ static struct pl_str keep(char **at, struct pl_str s)
     return kept;
 }
 
-void pl_websocket_accept(struct pl_node *n, struct pl_http_conn *c, const struct pl_http_request *rq)
+void pl_websocket_accept(struct pl_node *n, struct pl_http_conn *c,
+                         const struct pl_http_request *rq)
 {
     struct pl_credentials cr;
     struct pl_str cursor = {NULL, 0};
@@ -326,7 +327,8 @@ void pl_websocket_accept(struct pl_node *n, struct pl_http_conn *c, const struct
     ws->opening->token = keep(&at, cr.token);
     ws->opening->queue_id = keep(&at, cr.queue_id);
     ws->opening->has_cursor = cursor.len > 0;
-    ws->opening->bad_cursor = bad || (cursor.len > 0 && !pl_parse_cursor(cursor, &ws->opening->cursor));
+    ws->opening->bad_cursor =
+        bad || (cursor.len > 0 && !pl_parse_cursor(cursor, &ws->opening->cursor));
     pl_http_accept_websocket(c, protocol, codec, ws);
 }
 
@@ -468,7 +470,7 @@ static void on_writable(void *arg, struct pl_ws_conn *c)
 
 static void websocket_free(struct websocket *ws)
 {
-    pl_list_foreach_safe (n, &ws->calls) {
+    pl_list_foreach_safe(n, &ws->calls) {
         pl_container_of(n, struct call, node)->ws = NULL;
         pl_list_remove(n);
     }

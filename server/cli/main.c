@@ -1,0 +1,63 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "server/base/log.h"
+#include "server/cli/command.h"
+
+static const struct pl_cli_command commands[] = {
+    {"token", "make a JSON Web Token for a user", "token --user ID --communities IDS [options]",
+     "Prints a token that lets a client of this user in. It is signed with the first key of\n"
+     "--key, --set, PARLEY_AUTH_JWT_KEY or --config: the one that parleyd has.\n\n"
+     "  parley token --user 7 --communities 42,43 --ttl 1h --config parley.conf",
+     pl_cli_token},
+    {"publish", "publish an event as a backend does",
+     "publish --community ID --type TYPE --data JSON [options]",
+     "Prints the event's id. Tried again under the same Idempotency-Key while the server says 503\n"
+     "or 429.\n\n"
+     "  parley publish --community 42 --type new_comment --data "
+     "'{\"article_id\":789,\"comment\":{}}'",
+     pl_cli_publish},
+    {"watch", "print a user's events as they come", "watch --user ID --communities IDS [options]",
+     "Prints each event as one line of JSON on stdout, whatever the codec on the wire, and what\n"
+     "happens to the link on stderr. After a lost link it goes on, on the same queue, from where "
+     "it\n"
+     "was. SIGINT ends the queue and the tool.\n\n"
+     "  parley watch --user 7 --communities 42 --config parley.conf\n"
+     "  parley watch --token \"$TOKEN\" --transport longpoll --codec msgpack --count 10",
+     pl_cli_watch},
+    {"stats", "show a server's numbers, refreshed every second", "stats [--url URL] [--once]",
+     "Reads /metrics and /health; rates and latencies are those of the last second. The server\n"
+     "answers these to its own machine only, or on server.internal_listen.",
+     pl_cli_stats},
+    {"check-config", "check a configuration without starting a server",
+     "check-config [--config FILE] [--set S.K=V]",
+     "Reads the configuration as parleyd does, and its keys. Status 2 and one sentence if "
+     "something\n"
+     "is wrong.",
+     pl_cli_check_config},
+    {0},
+};
+
+int main(int argc, char **argv)
+{
+    struct pl_cli_args args;
+    struct pl_cli_error err;
+    struct pl_buf text = {0};
+
+    pl_log_setup(PL_LOG_ERROR, PL_LOG_KV);
+    if (pl_cli_parse(commands, argc, argv, &args, &err) != 0) {
+        fprintf(stderr, "parley%s%s\n", args.command ? " " : ": ", err.text);
+        return PL_CLI_USAGE;
+    }
+    if (args.version) {
+        puts("parley " PL_VERSION);
+        return PL_CLI_OK;
+    }
+    if (args.help) {
+        pl_cli_help(commands, args.command, &text);
+        fputs(pl_buf_cstr(&text), stdout);
+        pl_buf_done(&text);
+        return PL_CLI_OK;
+    }
+    return args.command->run(&args);
+}
