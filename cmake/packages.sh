@@ -52,7 +52,7 @@ if $list; then
     exit
 fi
 if ! command -v dpkg-query >/dev/null; then
-    echo 'packages.sh: not a Debian, so nothing is installed; what is needed:' $("$0" --list "$@") >&2
+    echo "packages.sh: not a Debian, so nothing is installed. Needed: $("$0" --list "$@" | tr '\n' ' ')" >&2
     exit 0
 fi
 
@@ -68,10 +68,12 @@ else
     die "missing packages, and neither root nor sudo to install them. As root: apt-get install $packages"
 fi
 echo "Installing: $packages"
+apt() {
+    $sudo env DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes apt-get -qq -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300 \
+        -o Dpkg::Use-Pty=0 "$@" </dev/null >/dev/null
+}
 # --no-remove: better to stop than to take something away for what we want.
 # shellcheck disable=SC2086
-{
-    $sudo env DEBIAN_FRONTEND=noninteractive apt-get -q -o Acquire::Retries=3 update &&
-        $sudo env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends --no-remove \
-            -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 install $packages
-} </dev/null || die "apt-get could not install: $packages"
+if ! { apt update && apt install --yes --no-install-recommends --no-remove $packages; }; then
+    die "apt-get could not install: $packages"
+fi

@@ -1,0 +1,68 @@
+# `make run` and `make test` need nothing but Debian 12: they install what is missing. The rest of this file only
+# spells out what cmake, ninja and ctest are asked to do.
+
+SEEDS        ?= 1..1000# seeds of the simulator, for `make sim`
+FUZZ_SECONDS ?= 30#      how long each fuzzer runs
+LINT_TIDY    ?=#         1: `make lint` runs clang-tidy too (minutes)
+ARGS         ?=#         more arguments for parleyd, for `make run`
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help run build test dev fuzzers fuzz sim format lint clean run-packages test-packages npm
+
+help: ## this list
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+run: build ## start parleyd with the demo page on http://127.0.0.1:8888 (ARGS='--set ...' for more)
+	@exec build/parleyd --dev $(ARGS)
+
+build: run-packages ## build/parleyd and build/parley, optimised
+	@cmake --preset release -DBUILD_TESTING=OFF >/dev/null
+	@cmake --build build/release
+	@ln -sfn release/parleyd build/parleyd
+	@ln -sfn release/parley build/parley
+
+test: dev fuzzers npm ## every test, under ASan and UBSan; each fuzzer for FUZZ_SECONDS=30
+	@ctest --test-dir build/dev --output-on-failure -j2
+
+fuzz: fuzzers ## only the fuzzers; what they find stays in build/fuzz
+	@ctest --test-dir build/fuzz -L fuzz --output-on-failure -j2
+
+sim: test-packages ## the simulator on SEEDS=1..1000, optimised
+	@cmake --preset release -B build/sim -DBUILD_TESTING=ON >/dev/null
+	@cmake --build build/sim --target sim
+	@$$(find build/sim -type f -name sim) --seeds $(SEEDS)
+
+format: test-packages ## clang-format in place
+	@tests/lint/format.sh --fix
+
+lint: dev ## the lints alone; LINT_TIDY=1 for clang-tidy besides
+	@ctest --test-dir build/dev -L lint --output-on-failure -j2
+ifneq ($(LINT_TIDY),)
+	@tests/lint/tidy.sh build/dev
+endif
+
+clean: ## remove build/
+	rm -rf build
+
+# ---- what the above stand on ----
+
+run-packages:
+	@cmake/packages.sh run
+
+test-packages:
+	@cmake/packages.sh run test
+
+dev: test-packages
+	@cmake --preset dev -DPL_FUZZ_TREE=$(CURDIR)/build/fuzz >/dev/null
+	@cmake --build build/dev
+
+fuzzers: test-packages
+	@cmake --preset fuzz -DPL_FUZZ_SECONDS=$(FUZZ_SECONDS) >/dev/null
+	@cmake --build build/fuzz --target fuzzers
+
+npm: test-packages client-js/node_modules/.package-lock.json tests/integration/node_modules/.package-lock.json
+
+# npm writes that file last, so it is newer than the lock file it was made from.
+%/node_modules/.package-lock.json: %/package-lock.json | test-packages
+	@cd $* && npm ci --no-audit --no-fund
