@@ -39,7 +39,8 @@ struct pl_membership {
     struct pl_str *channels; /* "community:42", "room:7"; sorted, unique */
     size_t channel_count;
     bool has_narrowing; /* `subscriptions` was present */
-    struct pl_narrowing *narrowing; /* each channel once, of those above only; in no promised order */
+    struct pl_narrowing
+        *narrowing; /* each channel once, of those above only; in no promised order */
     size_t narrowing_count;
 };
 /* ids_key: "community_ids" (bodies) or "communities" (claims). PL_ERR_NO_CHANNEL if neither it nor `channels`
@@ -127,8 +128,9 @@ struct pl_message {
     struct pl_str token, queue_id; /* len 0: absent */
     bool has_last_event_id;
     int64_t last_event_id; /* hello: the position; ack: event_id (has_… false when absent) */
-    struct pl_str channel; /* subscribe, unsubscribe: "community:42"; by community_id, or by channel */
-    struct pl_str topic;   /* article_id as text; len 0: absent */
+    struct pl_str
+        channel; /* subscribe, unsubscribe: "community:42"; by community_id, or by channel */
+    struct pl_str topic; /* article_id as text; len 0: absent */
     struct pl_publish publish;
 };
 /* ret->op and ret->id are set as far as they could be read even when the result is an error, so that the

@@ -9,7 +9,7 @@ struct status_row {
 };
 
 static const struct status_row rows[] = {
-#define PL_STATUS(name, value, http, close, client, code, text)                                    \
+#define PL_STATUS(name, value, http, close, client, code, text) \
     {(http), (close), PL_CLIENT_##client, (code), (text)},
 #include "protocol/status.def"
 #undef PL_STATUS

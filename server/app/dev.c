@@ -58,4 +58,9 @@ void pl_dev_say_hello(const struct pl_config *cfg, const char *address, const ch
            "-H 'X-API-Key: %s' -d '{\"user_id\":7,\"community_ids\":[42]}' | sed "
            "'s/.*\"queue_id\":\"\\([0-9a-f]*\\)\".*/\\1/')\"\n\n",
            address, internal, key);
+    if (cfg->auth_jwt_key.count > 0) {
+        printf("PARLEY_AUTH_JWT_KEY='%s' build/parley watch --url http://%s --user 8 --communities "
+               "42\n\n",
+               cfg->auth_jwt_key.items[0], address);
+    }
 }

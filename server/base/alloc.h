@@ -7,12 +7,12 @@
  * logged to stderr and aborts). pl_try_* is for sizes that a peer influences: the caller has checked a
  * limit first, and NULL costs that peer its request. All are freed with free(). */
 
-void *pl_alloc(size_t size);                          /* zeroed; size > 0 */
-void *pl_realloc(void *ptr, size_t size);             /* not zeroed beyond the old size */
+void *pl_alloc(size_t size);              /* zeroed; size > 0 */
+void *pl_realloc(void *ptr, size_t size); /* not zeroed beyond the old size */
 char *pl_strdup(const char *s);
-char *pl_strndup(const char *s, size_t len);          /* NUL-terminated copy of len bytes */
-void *pl_try_alloc(size_t size);                      /* zeroed; NULL when memory is short */
-void *pl_try_realloc(void *ptr, size_t size);         /* NULL leaves ptr as it was */
+char *pl_strndup(const char *s, size_t len);  /* NUL-terminated copy of len bytes */
+void *pl_try_alloc(size_t size);              /* zeroed; NULL when memory is short */
+void *pl_try_realloc(void *ptr, size_t size); /* NULL leaves ptr as it was */
 
 /* A bug of ours: logs file, line and expression to stderr and aborts. Stays on in release; no peer can
  * reach one. */

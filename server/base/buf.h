@@ -19,6 +19,7 @@ void pl_buf_append_str(struct pl_buf *b, const char *s);
 void pl_buf_append_byte(struct pl_buf *b, uint8_t byte);
 void pl_buf_printf(struct pl_buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void pl_buf_consume(struct pl_buf *b, size_t n); /* drops the first n <= len bytes; all: frees */
-const char *pl_buf_cstr(struct pl_buf *b);       /* NUL-terminated view until the next change; len does not count the NUL */
+const char *pl_buf_cstr(
+    struct pl_buf *b); /* NUL-terminated view until the next change; len does not count the NUL */
 
 #endif

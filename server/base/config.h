@@ -30,34 +30,47 @@ struct pl_strings {
     size_t count;
 };
 
-enum pl_phase { PL_PHASE_LONGPOLL, PL_PHASE_HYBRID, PL_PHASE_WEBSOCKET, PL_PHASE_WEBSOCKET_ONLY };
+enum pl_phase {
+    PL_PHASE_LONGPOLL,
+    PL_PHASE_HYBRID,
+    PL_PHASE_WEBSOCKET,
+    PL_PHASE_WEBSOCKET_ONLY
+};
 enum pl_algorithm {
-    PL_ALG_HS256, PL_ALG_HS384, PL_ALG_HS512,
-    PL_ALG_RS256, PL_ALG_RS384, PL_ALG_RS512,
-    PL_ALG_ES256, PL_ALG_ES384, PL_ALG_ES512,
+    PL_ALG_HS256,
+    PL_ALG_HS384,
+    PL_ALG_HS512,
+    PL_ALG_RS256,
+    PL_ALG_RS384,
+    PL_ALG_RS512,
+    PL_ALG_ES256,
+    PL_ALG_ES384,
+    PL_ALG_ES512,
 };
 
-#define PL_OPTION_FIELD_STRING char *
-#define PL_OPTION_FIELD_LIST struct pl_strings
-#define PL_OPTION_FIELD_WORDS struct pl_strings
-#define PL_OPTION_FIELD_BOOL bool
-#define PL_OPTION_FIELD_INT int64_t
-#define PL_OPTION_FIELD_BYTES int64_t
-#define PL_OPTION_FIELD_DURATION int64_t
-#define PL_OPTION_FIELD_ALGORITHM int
-#define PL_OPTION_FIELD_PHASE int
-#define PL_OPTION_FIELD_LOG_LEVEL int
+#define PL_OPTION_FIELD_STRING     char *
+#define PL_OPTION_FIELD_LIST       struct pl_strings
+#define PL_OPTION_FIELD_WORDS      struct pl_strings
+#define PL_OPTION_FIELD_BOOL       bool
+#define PL_OPTION_FIELD_INT        int64_t
+#define PL_OPTION_FIELD_BYTES      int64_t
+#define PL_OPTION_FIELD_DURATION   int64_t
+#define PL_OPTION_FIELD_ALGORITHM  int
+#define PL_OPTION_FIELD_PHASE      int
+#define PL_OPTION_FIELD_LOG_LEVEL  int
 #define PL_OPTION_FIELD_LOG_FORMAT int
 
 /* One field per option, named section_key: cfg->server_listen, cfg->queue_ttl (ms), … */
 struct pl_config {
-#define PL_OPTION(section, key, type, def, min, max, reload, help) PL_OPTION_FIELD_##type section##_##key;
+#define PL_OPTION(section, key, type, def, min, max, reload, help) \
+    PL_OPTION_FIELD_##type section##_##key;
 #include "server/base/config.def"
 #undef PL_OPTION
 };
 
 struct pl_config_error {
-    char text[512]; /* "parley.conf:12: queue.ttl = \"abc\": a duration such as 500ms, 120s, 2m, …" */
+    char text
+        [512]; /* "parley.conf:12: queue.ttl = \"abc\": a duration such as 500ms, 120s, 2m, …" */
 };
 
 /* What to read, in order. set: strings "section.key=value" from the command line. getenv_fn: NULL for the
@@ -77,7 +90,8 @@ void pl_config_free(struct pl_config *cfg);
 
 /* Copies the LIVE options of `from` into `into` (deep), and returns in *ret_ignored the section.key of the
  * first START option that differs and so was not applied, or NULL. Static string. */
-void pl_config_apply_live(struct pl_config *into, const struct pl_config *from, const char **ret_ignored);
+void pl_config_apply_live(struct pl_config *into, const struct pl_config *from,
+                          const char **ret_ignored);
 
 /* The table, for --help, docs checks and completion. Rows in .def order. */
 struct pl_option_info {

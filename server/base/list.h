@@ -10,7 +10,7 @@ struct pl_list {
     struct pl_list *prev, *next;
 };
 
-#define pl_container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+#define pl_container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 
 static inline void pl_list_init(struct pl_list *l)
 {
@@ -50,11 +50,12 @@ static inline void pl_list_splice(struct pl_list *dst, struct pl_list *src)
     pl_list_init(src);
 }
 
-#define pl_list_foreach(it, head) for (struct pl_list *it = (head)->next; it != (head); it = it->next)
+#define pl_list_foreach(it, head) \
+    for (struct pl_list *it = (head)->next; it != (head); it = it->next)
 
 /* The body may remove `it`, but nothing else. */
-#define pl_list_foreach_safe(it, head)                                                             \
-    for (struct pl_list *it = (head)->next, *it##_next = it->next; it != (head);                   \
+#define pl_list_foreach_safe(it, head)                                           \
+    for (struct pl_list *it = (head)->next, *it##_next = it->next; it != (head); \
          it = it##_next, it##_next = it->next)
 
 #endif

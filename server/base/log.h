@@ -8,14 +8,26 @@
  * token, never a payload, of a queue id only its first 6 characters. The function that decides logs; one
  * that returns an error does not. Of records with the same event name and level, five are written within a
  * second; more are counted, and the count comes with the next one that is (field repeated=N). */
-enum pl_log_level { PL_LOG_DEBUG, PL_LOG_INFO, PL_LOG_WARN, PL_LOG_ERROR, PL_LOG_OFF };
-enum pl_log_format { PL_LOG_KV, PL_LOG_JSON };
+enum pl_log_level {
+    PL_LOG_DEBUG,
+    PL_LOG_INFO,
+    PL_LOG_WARN,
+    PL_LOG_ERROR,
+    PL_LOG_OFF
+};
+enum pl_log_format {
+    PL_LOG_KV,
+    PL_LOG_JSON
+};
 
 void pl_log_setup(enum pl_log_level min, enum pl_log_format format);
 
 struct pl_field {
     const char *key;
-    enum { PL_FIELD_STR, PL_FIELD_INT } type;
+    enum {
+        PL_FIELD_STR,
+        PL_FIELD_INT
+    } type;
     const char *s; /* NULL is written as an empty string */
     int64_t i;
 };
@@ -23,8 +35,8 @@ struct pl_field {
 #define PL_INT(key, value) ((struct pl_field){(key), PL_FIELD_INT, 0, (int64_t)(value)})
 
 /* pl_log(PL_LOG_INFO, "listening", PL_STR("address", a), PL_INT("port", p)); at least one field. */
-#define pl_log(level, event, ...)                                                                  \
-    pl_log_write((level), (event), (const struct pl_field[]){__VA_ARGS__},                         \
+#define pl_log(level, event, ...)                                          \
+    pl_log_write((level), (event), (const struct pl_field[]){__VA_ARGS__}, \
                  sizeof((const struct pl_field[]){__VA_ARGS__}) / sizeof(struct pl_field))
 void pl_log_write(enum pl_log_level level, const char *event, const struct pl_field *fields,
                   unsigned field_count);

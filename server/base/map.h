@@ -37,9 +37,9 @@ void pl_map_remove(struct pl_map *m, struct pl_map_node *node);
 /* Iteration in no order; the body may remove the node it is given, nothing else, and insert nothing. */
 struct pl_map_node *pl_map_first(const struct pl_map *m);
 struct pl_map_node *pl_map_next(const struct pl_map *m, const struct pl_map_node *node);
-#define pl_map_foreach(it, m)                                                                      \
-    for (struct pl_map_node *it = pl_map_first(m), *it##_next = it ? pl_map_next(m, it) : NULL; it; \
-         it = it##_next, it##_next = it ? pl_map_next(m, it) : NULL)
+#define pl_map_foreach(it, m)                                                                   \
+    for (struct pl_map_node *it = pl_map_first(m), *it##_next = it ? pl_map_next(m, it) : NULL; \
+         it; it = it##_next, it##_next = it ? pl_map_next(m, it) : NULL)
 
 /* The hash itself, for those who need one (websocket_percent by user, say): stable within a process only. */
 uint64_t pl_map_hash(const void *key, size_t len);

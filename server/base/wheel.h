@@ -8,7 +8,11 @@
 /* A hierarchical timing wheel: setting and cancelling are O(1) whatever the number of timers (the event
  * loop's own timers are a sorted list: LWS notes in docs/decisions). It reads no clock: time is pushed in.
  * Resolution is PL_WHEEL_TICK_MS; a timer never fires early, and at most one tick late. */
-enum { PL_WHEEL_TICK_MS = 8, PL_WHEEL_BITS = 8, PL_WHEEL_LEVELS = 4 };
+enum {
+    PL_WHEEL_TICK_MS = 8,
+    PL_WHEEL_BITS = 8,
+    PL_WHEEL_LEVELS = 4
+};
 
 struct pl_timer;
 typedef void pl_timer_fn(struct pl_timer *t);
@@ -21,7 +25,8 @@ struct pl_timer {
 
 struct pl_wheel {
     struct pl_list slots[PL_WHEEL_LEVELS][1 << PL_WHEEL_BITS];
-    uint64_t used[PL_WHEEL_LEVELS][(1 << PL_WHEEL_BITS) / 64]; /* a bit per slot; may be set for an empty one */
+    uint64_t used[PL_WHEEL_LEVELS]
+                 [(1 << PL_WHEEL_BITS) / 64]; /* a bit per slot; may be set for an empty one */
     uint64_t now_tick;
     uint64_t count; /* timers set */
 };

@@ -9,6 +9,7 @@
 
 enum {
     RETRY_AFTER_S = 1,
+    RETRY_AFTER_MS = 1000,
     MAX_ORIGIN = 256
 };
 
@@ -104,7 +105,7 @@ void pl_write_error(struct pl_writer *w, int status, const char *message)
     pl_write_cstr(w, message != NULL ? message : pl_status_text(status));
     if (has_retry(status)) {
         pl_write_key(w, "retry_after_ms");
-        pl_write_int(w, RETRY_AFTER_S * 1000);
+        pl_write_int(w, RETRY_AFTER_MS);
     }
 }
 

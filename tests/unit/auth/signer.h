@@ -3,8 +3,9 @@
 
 #include "server/auth/auth.h"
 
-/* An issuer of tokens that shares no code with the layer under test: header and payload are written as the test
- * likes, OpenSSL signs. Keys are files under keys/, made for these tests. Anything that goes wrong in here fails the test. */
+/* An issuer of tokens that shares no code with the layer under test: header and payload are
+ * written as the test likes, OpenSSL signs. Keys are files under keys/, made for these tests.
+ * Anything that goes wrong in here fails the test. */
 
 #define SECRET  "one secret of more than 32 bytes: 0123456789"
 #define SECRET2 "another one of more than 32 bytes: 987654321"
@@ -27,8 +28,8 @@ const char *auth_error_with(const char *const *set);
 #define AUTH(...)       auth_with((const char *const[]){__VA_ARGS__, NULL})
 #define AUTH_ERROR(...) auth_error_with((const char *const[]){__VA_ARGS__, NULL})
 
-/* pl_auth_verify with an arena of its own: the status; claims and reason are valid until the next call. Every
- * refusal is checked to come with a reason. */
+/* pl_auth_verify with an arena of its own: the status; claims and reason are valid until the next
+ * call. Every refusal is checked to come with a reason. */
 struct pl_claims last_claims(void);
 const char *last_reason(void);
 int verify_at(struct pl_auth *a, const char *token, int64_t now_ms);

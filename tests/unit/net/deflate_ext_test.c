@@ -45,7 +45,8 @@ static void a_window_of_32_kib_is_confirmed(void **state)
     (void)state;
     assert_true(offered("permessage-deflate; server_max_window_bits=15", NULL, &bits));
     assert_true(bits);
-    assert_true(offered("permessage-deflate; server_max_window_bits=8, permessage-deflate", NULL, &bits));
+    assert_true(
+        offered("permessage-deflate; server_max_window_bits=8, permessage-deflate", NULL, &bits));
     assert_false(bits);
 }
 
@@ -90,11 +91,13 @@ static void the_answer_names_what_was_agreed(void **state)
     struct harness *h = *state;
 
     harness_start(h);
-    assert_string_equal(negotiated(h, "permessage-deflate; server_max_window_bits=15"),
-                        "permessage-deflate; server_no_context_takeover; client_no_context_takeover; "
-                        "server_max_window_bits=15\r\n\r\n");
-    assert_string_equal(negotiated(h, "foo, permessage-deflate; client_max_window_bits, permessage-deflate"),
-                        "permessage-deflate; server_no_context_takeover; client_no_context_takeover\r\n\r\n");
+    assert_string_equal(
+        negotiated(h, "permessage-deflate; server_max_window_bits=15"),
+        "permessage-deflate; server_no_context_takeover; client_no_context_takeover; "
+        "server_max_window_bits=15\r\n\r\n");
+    assert_string_equal(
+        negotiated(h, "foo, permessage-deflate; client_max_window_bits, permessage-deflate"),
+        "permessage-deflate; server_no_context_takeover; client_no_context_takeover\r\n\r\n");
     assert_string_equal(negotiated(h, "permessage-deflate; server_max_window_bits=9"), "");
     h->cfg.websocket_compression = false;
     assert_string_equal(negotiated(h, "permessage-deflate"), "");
@@ -106,7 +109,8 @@ int main(void)
         cmocka_unit_test(offers_of_real_clients_are_accepted),
         cmocka_unit_test(a_window_of_32_kib_is_confirmed),
         cmocka_unit_test(what_cannot_be_kept_is_declined),
-        cmocka_unit_test_setup_teardown(the_answer_names_what_was_agreed, harness_setup, harness_teardown),
+        cmocka_unit_test_setup_teardown(the_answer_names_what_was_agreed, harness_setup,
+                                        harness_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,14 +16,17 @@
 #include "server/base/clock.h"
 #include "server/base/log.h"
 
-enum { PATIENCE_MS = 8000 };
+enum {
+    PATIENCE_MS = 8000
+};
 static struct pl_buf received;
 
 /* ---- the application ---- */
 
 static void reply(struct pl_http_conn *c, int status, const void *body, size_t len, bool end)
 {
-    pl_http_reply(c, &(struct pl_http_answer){.http_status = status, .body = {body, len}, .close = end});
+    pl_http_reply(
+        c, &(struct pl_http_answer){.http_status = status, .body = {body, len}, .close = end});
 }
 
 static int64_t on_max_body(void *arg, struct pl_http_conn *c, const struct pl_http_head *head,
@@ -42,6 +45,10 @@ static void on_request(void *arg, struct pl_http_conn *c, const struct pl_http_r
     h->requests++;
     if (pl_str_eq(rq->head.path, PL_LIT("/hold"))) {
         h->held[h->held_count++] = c;
+        return;
+    }
+    if (pl_str_eq(rq->head.path, PL_LIT("/none"))) {
+        reply(c, 204, "unsent", 6, false);
         return;
     }
     if (pl_str_eq(rq->head.path, PL_LIT("/big"))) {
@@ -74,8 +81,8 @@ static void on_upgrade(void *arg, struct pl_http_conn *c, const struct pl_http_r
     }
 }
 
-static void on_refuse(void *arg, struct pl_http_conn *c, const struct pl_http_head *head, int status,
-                      const char *reason)
+static void on_refuse(void *arg, struct pl_http_conn *c, const struct pl_http_head *head,
+                      int status, const char *reason)
 {
     struct harness *h = arg;
     const char *text = reason ? reason : pl_status_text(status);
@@ -83,9 +90,10 @@ static void on_refuse(void *arg, struct pl_http_conn *c, const struct pl_http_he
     h->refused++;
     h->refusal = status;
     h->refusal_had_head = head != NULL;
-    pl_http_reply(c, &(struct pl_http_answer){.http_status = pl_status_http(status),
-                                              .head_lines = status == PL_ERR_OVERLOADED ? "Retry-After: 1\r\n" : NULL,
-                                              .body = {(const uint8_t *)text, strlen(text)}});
+    pl_http_reply(c, &(struct pl_http_answer){
+                         .http_status = pl_status_http(status),
+                         .head_lines = status == PL_ERR_OVERLOADED ? "Retry-After: 1\r\n" : NULL,
+                         .body = {(const uint8_t *)text, strlen(text)}});
 }
 
 static void on_gone(void *arg, struct pl_http_conn *c)
@@ -174,9 +182,10 @@ static void on_tick(void *arg, uint64_t mono_ms, int64_t unix_ms)
     ((struct harness *)arg)->ticks++;
 }
 
-static const struct pl_http_handler http_handler = {on_max_body, on_request, on_upgrade, on_refuse, on_gone};
-static const struct pl_ws_handler ws_handler = {on_opened, on_failed,   on_message,  on_pong,
-                                                on_writable, on_ws_closed};
+static const struct pl_http_handler http_handler = {on_max_body, on_request, on_upgrade, on_refuse,
+                                                    on_gone};
+static const struct pl_ws_handler ws_handler = {on_opened, on_failed,   on_message,
+                                                on_pong,   on_writable, on_ws_closed};
 
 /* ---- its life ---- */
 
@@ -337,8 +346,9 @@ void harness_accept(struct harness *h)
 
 /* ---- WebSockets ---- */
 
-#define HANDSHAKE(path)                                                                                                \
-    "GET " path " HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n"                    \
+#define HANDSHAKE(path)                                                                 \
+    "GET " path                                                                         \
+    " HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n" \
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 const char harness_handshake[] = HANDSHAKE("/ws") "\r\n";
 

@@ -13,17 +13,21 @@
 #include "server/base/wheel.h"
 #include "server/net/net_priv.h"
 
-/* A real net on a free port, a small application above it, and clients that are plain sockets in the same thread:
- * waiting for bytes turns the loop.
+/* A real net on a free port, a small application above it, and clients that are plain sockets in
+ * the same thread: waiting for bytes turns the loop.
  *
  *   GET|POST /echo…     200 "<path> <body>"
  *   GET /hold           answered by harness_release
  *   GET /big            200, BIG bytes
+ *   GET /none           204
  *   GET /bye            200 and close
  *   POST /secret        refused with 401 before the body
  *   GET /ws             WebSocket; /ws-later: accepted by harness_accept; /ws-no: 403
- *   WebSocket messages  come back as they are, those that start with "close " are answered by 4404 */
-enum { BIG = 6 * 1024 * 1024, MAX_HELD = 4096 };
+ *   WebSocket messages  come back as they are; one that starts with "close " is answered by 4404 */
+enum {
+    BIG = 6 * 1024 * 1024,
+    MAX_HELD = 4096
+};
 
 struct harness {
     struct pl_config cfg;
@@ -32,8 +36,8 @@ struct harness {
     struct pl_http_conn *held[MAX_HELD];
     int held_count;
     int requests, gone, ticks;
-    int refused;  /* calls of refuse */
-    int refusal;  /* and the status of the last */
+    int refused; /* calls of refuse */
+    int refusal; /* and the status of the last */
     bool refusal_had_head;
     struct pl_http_conn *upgrading;
     struct pl_ws_conn *ws; /* the one opened last */
@@ -54,8 +58,8 @@ void harness_send_str(int fd, const char *s);
 void harness_turn(struct harness *h, int fd);
 /* Turns until *counter is at least n. */
 void harness_until(struct harness *h, const int *counter, int n);
-/* Reads until len bytes are there / until they contain text / until the server closes; fails after seconds. The bytes
- * are in the harness's own buffer until the next call, NUL-terminated. */
+/* Reads until len bytes are there / until they contain text / until the server closes; fails
+ * after seconds. The bytes are in the harness's own buffer until the next call, NUL-terminated. */
 const char *harness_read(struct harness *h, int fd, size_t len);
 const char *harness_read_text(struct harness *h, int fd, const char *text);
 const char *harness_read_all(struct harness *h, int fd, size_t *ret_len);

@@ -18,7 +18,8 @@ static void a_request_is_answered_with_length_date_and_type(void **state)
     harness_send_str(fd, "GET /echo HTTP/1.1\r\nHost: x\r\n\r\n");
     answer = harness_read_text(h, fd, "/echo ");
     assert_int_equal(strncmp(answer, "HTTP/1.1 200 OK\r\nDate: ", 23), 0);
-    assert_non_null(strstr(answer, " GMT\r\nContent-Length: 6\r\nContent-Type: application/json\r\n\r\n/echo "));
+    assert_non_null(strstr(
+        answer, " GMT\r\nContent-Length: 6\r\nContent-Type: application/json\r\n\r\n/echo "));
     assert_null(strstr(answer, "Connection:"));
     assert_true(h->ticks > 0);
     close(fd);
@@ -49,9 +50,11 @@ static void pipelined_posts_in_one_segment_are_answered_in_order(void **state)
 
     harness_start(h);
     fd = harness_connect(h);
-    harness_send_str(fd, "POST /echo1 HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\none"
-                         "POST /echo2 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\ntwo\r\n0\r\n\r\n"
-                         "GET /echo3 HTTP/1.1\r\nHost: x\r\n\r\n");
+    harness_send_str(
+        fd,
+        "POST /echo1 HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\none"
+        "POST /echo2 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\ntwo\r\n0\r\n\r\n"
+        "GET /echo3 HTTP/1.1\r\nHost: x\r\n\r\n");
     answer = harness_read_text(h, fd, "/echo3 ");
     assert_non_null(strstr(answer, "/echo1 one"));
     assert_true(strstr(answer, "/echo1 one") < strstr(answer, "/echo2 two"));
@@ -66,7 +69,8 @@ static void bytes_behind_a_held_request_wait_for_its_answer(void **state)
 
     harness_start(h);
     fd = harness_connect(h);
-    harness_send_str(fd, "GET /hold HTTP/1.1\r\nHost: x\r\n\r\nPOST /echo HTTP/1.1\r\nHost: x\r\nContent-Le");
+    harness_send_str(
+        fd, "GET /hold HTTP/1.1\r\nHost: x\r\n\r\nPOST /echo HTTP/1.1\r\nHost: x\r\nContent-Le");
     harness_until(h, &h->requests, 1);
     harness_send_str(fd, "ngth: 3\r\n\r\none");
     for (int i = 0; i < 5; i++) {
@@ -142,7 +146,8 @@ static void an_expected_continue_is_answered(void **state)
 
     harness_start(h);
     fd = harness_connect(h);
-    harness_send_str(fd, "POST /echo HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
+    harness_send_str(
+        fd, "POST /echo HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
     assert_string_equal(harness_read_text(h, fd, "\r\n\r\n"), "HTTP/1.1 100 Continue\r\n\r\n");
     harness_send_str(fd, "ok");
     assert_non_null(strstr(harness_read_text(h, fd, "/echo ok"), "200 OK"));
@@ -156,7 +161,9 @@ static void an_expected_continue_is_refused_before_the_body(void **state)
 
     harness_start(h);
     fd = harness_connect(h);
-    harness_send_str(fd, "POST /secret HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
+    harness_send_str(
+        fd,
+        "POST /secret HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
     assert_int_equal(strncmp(harness_read_all(h, fd, NULL), "HTTP/1.1 401 ", 13), 0);
     assert_int_equal(h->refusal, PL_ERR_UNAUTHORIZED);
     assert_true(h->refusal_had_head);
@@ -171,11 +178,28 @@ static void head_gets_the_length_and_no_body(void **state)
 
     harness_start(h);
     fd = harness_connect(h);
-    harness_send_str(fd, "HEAD /echo HTTP/1.1\r\nHost: x\r\n\r\nGET /bye HTTP/1.1\r\nHost: x\r\n\r\n");
+    harness_send_str(fd,
+                     "HEAD /echo HTTP/1.1\r\nHost: x\r\n\r\nGET /bye HTTP/1.1\r\nHost: x\r\n\r\n");
     answer = harness_read_all(h, fd, NULL);
     assert_non_null(strstr(answer, "Content-Length: 6\r\n"));
     assert_null(strstr(answer, "/echo "));
     assert_non_null(strstr(answer, "/bye "));
+    close(fd);
+}
+
+static void an_answer_without_content_has_no_length(void **state)
+{
+    struct harness *h = *state;
+    const char *answer;
+    int fd;
+
+    harness_start(h);
+    fd = harness_connect(h);
+    harness_send_str(fd, "GET /none HTTP/1.1\r\nHost: x\r\n\r\n");
+    answer = harness_read_text(h, fd, "\r\n\r\n");
+    assert_int_equal(strncmp(answer, "HTTP/1.1 204 ", 13), 0);
+    assert_null(strstr(answer, "Content-"));
+    assert_null(strstr(answer, "unsent"));
     close(fd);
 }
 
@@ -192,7 +216,8 @@ static void connections_are_kept_or_closed_as_asked(void **state)
     assert_non_null(strstr(harness_read_all(h, fd, NULL), "\r\nConnection: close\r\n"));
     close(fd);
     fd = harness_connect(h);
-    harness_send_str(fd, "GET /bye HTTP/1.1\r\nHost: x\r\n\r\nGET /echo HTTP/1.1\r\nHost: x\r\n\r\n");
+    harness_send_str(fd,
+                     "GET /bye HTTP/1.1\r\nHost: x\r\n\r\nGET /echo HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_null(strstr(harness_read_all(h, fd, NULL), "/echo"));
     close(fd);
 }
@@ -205,7 +230,8 @@ static void an_answer_larger_than_the_socket_takes_goes_out_whole(void **state)
 
     harness_start(h);
     fd = harness_connect(h);
-    harness_send_str(fd, "GET /big HTTP/1.1\r\nHost: x\r\n\r\nGET /bye HTTP/1.1\r\nHost: x\r\n\r\n");
+    harness_send_str(fd,
+                     "GET /big HTTP/1.1\r\nHost: x\r\n\r\nGET /bye HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_non_null(strstr(harness_read_all(h, fd, &len), "/bye "));
     assert_true(len > BIG && len < BIG + 1000);
     close(fd);
@@ -221,8 +247,10 @@ static void bad_requests_are_refused_and_the_connection_ends(void **state)
         {"GET /echo HTTP/1.1\n\n", PL_ERR_PROTOCOL},
         {"GET /echo HTTP/9.1\r\nHost: x\r\n\r\n", PL_ERR_HTTP_VERSION},
         {"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n", PL_ERR_TOO_BIG},
-        {"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", PL_ERR_PROTOCOL},
-        {"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", PL_ERR_PROTOCOL},
+        {"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+         PL_ERR_PROTOCOL},
+        {"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+         PL_ERR_PROTOCOL},
     };
     struct harness *h = *state;
 
@@ -322,7 +350,8 @@ static void thousands_of_connections_come_and_go(void **state)
 
         for (int i = 0; i < 200; i++) {
             fds[i] = harness_connect(h);
-            harness_send_str(fds[i], i % 2 ? "GET /hold HTTP/1.1\r\nHost: x\r\n\r\nGET /" : "POST /echo HTT");
+            harness_send_str(fds[i], i % 2 ? "GET /hold HTTP/1.1\r\nHost: x\r\n\r\nGET /"
+                                           : "POST /echo HTT");
         }
         harness_until(h, &h->requests, (round + 1) * 100);
         for (int i = 0; i < 200; i++) {
@@ -350,6 +379,7 @@ int main(void)
         TEST(an_expected_continue_is_answered),
         TEST(an_expected_continue_is_refused_before_the_body),
         TEST(head_gets_the_length_and_no_body),
+        TEST(an_answer_without_content_has_no_length),
         TEST(connections_are_kept_or_closed_as_asked),
         TEST(an_answer_larger_than_the_socket_takes_goes_out_whole),
         TEST(bad_requests_are_refused_and_the_connection_ends),

@@ -6,8 +6,9 @@
 
 #include "harness.h"
 
-#define ASK(path)                                                                                                      \
-    "GET " path " HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"   \
+#define ASK(path)                                                            \
+    "GET " path " HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: " \
+    "Upgrade\r\nSec-WebSocket-Version: 13\r\n"                               \
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 
 /* From the first byte of a handshake to the bytes behind it: one segment. */
@@ -50,10 +51,11 @@ static void frames_right_behind_the_handshake_are_kept(void **state)
     harness_start(h);
     fd = harness_connect(h);
     send_with_frames(fd, harness_handshake, 3);
-    harness_read_text(h, fd, "\x81\x05"
-                             "early\x81\x05"
-                             "early\x81\x05"
-                             "early");
+    harness_read_text(h, fd,
+                      "\x81\x05"
+                      "early\x81\x05"
+                      "early\x81\x05"
+                      "early");
     assert_int_equal(h->ws_messages, 3);
     close(fd);
 }
@@ -173,8 +175,10 @@ static void what_libwebsockets_refuses_is_told(void **state)
     struct harness *h = *state;
     struct pl_handshake hs = {.key = "AAAAAAAAAAAAAAAAAAAAAA==", .protocol = "", .user = h};
     static const char *const heads[] = {
-        "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", /* no key */
-        "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n",     /* not whole */
+        "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: "
+        "Upgrade\r\n\r\n", /* no key */
+        "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: "
+        "Upgrade\r\n", /* not whole */
         "\x01\x02\x03\r\n\r\n",
     };
 

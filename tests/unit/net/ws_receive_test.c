@@ -8,7 +8,8 @@
 
 static const char offer[] = "permessage-deflate";
 
-/* The deflated bytes of len times the same letter, from the server's own compressed frame without its header. */
+/* The deflated bytes of len times the same letter, from the server's own compressed frame
+ * without its header. */
 static struct pl_bytes compressed(struct pl_frame **ret_frame, size_t len)
 {
     struct pl_buf out = {0};
@@ -52,7 +53,8 @@ static void expect_close(struct harness *h, int fd, int code, const char *reason
 
 static void messages_of_every_size_arrive_whole(void **state)
 {
-    static const size_t sizes[] = {0, 1, 125, 126, 255, 256, 257, 271, 272, 273, 512, 4096, 65535, 65536};
+    static const size_t sizes[] = {0,   1,   125, 126, 255,  256,   257,
+                                   271, 272, 273, 512, 4096, 65535, 65536};
     struct harness *h = *state;
     char *data = calloc(1, 65536);
     int fd = open_mute(h, false);

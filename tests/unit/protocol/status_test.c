@@ -10,11 +10,11 @@
 static void every_row_is_found_by_its_own_value(void **state)
 {
     (void)state;
-#define PL_STATUS(name, value, http, close, client, code, text)                                    \
-    assert_string_equal(pl_status_code(PL_##name), code);                                          \
-    assert_string_equal(pl_status_text(PL_##name), text);                                          \
-    assert_int_equal(pl_status_http(PL_##name), http);                                             \
-    assert_int_equal(pl_status_close_code(PL_##name), close);                                      \
+#define PL_STATUS(name, value, http, close, client, code, text) \
+    assert_string_equal(pl_status_code(PL_##name), code);       \
+    assert_string_equal(pl_status_text(PL_##name), text);       \
+    assert_int_equal(pl_status_http(PL_##name), http);          \
+    assert_int_equal(pl_status_close_code(PL_##name), close);   \
     assert_int_equal(pl_status_client(PL_##name), PL_CLIENT_##client);
 #include "protocol/status.def"
 #undef PL_STATUS
