@@ -1,0 +1,2 @@
+export { Parley, ParleyError } from './parley.js';
+export { ERRORS, actionOf } from './codes.js';

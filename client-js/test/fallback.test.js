@@ -1,0 +1,188 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { aMoment, connected, setup, until } from './helpers.js';
+
+/* Publishes numbered events until told to stop; each client must have seen every one once, in order. */
+function publishing(server, everyMs = 5) {
+  const ids = [];
+  const timer = setInterval(() => ids.push(server.publish().event_id), everyMs);
+  return () => (clearInterval(timer), ids);
+}
+
+for (const how of ['refuse', 'silent', 'short']) {
+  test(`WebSocket that is blocked (${how}): long-poll takes over on the same queue`, async (t) => {
+    const { server, open } = await setup(t);
+    server.websocket = how;
+    const client = open();
+    await connected(client, 'longpoll').catch(() => {});
+    await until(() => client.transport === 'longpoll');
+    assert.ok(server.connections.filter(({ transport }) => transport === 'websocket').length <= 3);
+    assert.equal(server.requests.filter((line) => line === 'GET /realtime/health').length, 3);
+    assert.equal(server.queues.size, 1);
+    const event = server.publish();
+    await until(() => client.seen.includes(event.event_id));
+  });
+}
+
+test('WebSocket that breaks in the middle: nothing is lost or repeated on the way to long-poll and back', async (t) => {
+  const { server, open } = await setup(t);
+  const client = open({ timing: { probeMs: 150, stableMs: 60 } });
+  await connected(client, 'websocket');
+  const stop = publishing(server);
+  await aMoment(100);
+  server.websocket = 'refuse';
+  client.cut();
+  await connected(client, 'longpoll');
+  const { queueId } = client;
+  await aMoment(50);
+  server.websocket = 'open';
+  await connected(client, 'websocket');
+  await aMoment(50);
+  const ids = stop();
+  await until(() => client.lastEventId === ids.at(-1));
+  assert.deepEqual(client.seen, ids);
+  assert.equal(client.queueId, queueId);
+});
+
+test('going back to WebSocket is never seen as a loss', async (t) => {
+  const { server, open } = await setup(t);
+  server.websocket = 'refuse';
+  const client = open({ timing: { probeMs: 100 } });
+  await connected(client, 'longpoll');
+  const before = client.states.length;
+  server.websocket = 'open';
+  await connected(client, 'websocket');
+  assert.deepEqual(client.states.slice(before), ['connected websocket']);
+});
+
+test('a poll that arrives late and takes the queue back does not end the client; a second time is somebody else', async (t) => {
+  const { server, open } = await setup(t);
+  const client = open();
+  client.forbid('websocket');
+  await connected(client, 'longpoll');
+  client.allow('websocket');
+  await connected(client, 'websocket');
+  const before = client.states.length;
+  server.closeSockets(4409, 'replaced');
+  await until(() => client.states.length === before + 2);
+  assert.deepEqual(client.states.slice(before), ['connecting', 'connected websocket']);
+  server.closeSockets(4409, 'replaced');
+  await until(() => client.state === 'closed');
+});
+
+test('a blocked WebSocket that is tried again does not keep long-poll from delivering afterwards', async (t) => {
+  const { server, open } = await setup(t);
+  server.websocket = 'silent';
+  const client = open({ timing: { probeMs: 60 } });
+  await connected(client, 'longpoll');
+  const tries = server.connections.filter(({ transport }) => transport === 'websocket').length;
+  await until(() => server.connections.filter(({ transport }) => transport === 'websocket').length > tries);
+  for (let n = 1; n <= 5; n += 1) {
+    server.publish();
+    await until(() => client.seen.length === n);
+  }
+  assert.equal(client.transport, 'longpoll');
+});
+
+test('the tries of a blocked WebSocket grow apart', async (t) => {
+  const { server, open } = await setup(t);
+  server.websocket = 'refuse';
+  const tries = [];
+  const { WebSocket } = await import('ws');
+  class Watched extends WebSocket {
+    constructor(...args) {
+      super(...args);
+      tries.push(Date.now());
+    }
+  }
+  const client = open({ WebSocket: Watched, random: () => 1, timing: { probeMs: 50, probeMaxMs: 120 } });
+  await connected(client, 'longpoll');
+  await until(() => tries.length === 7);
+  const waits = tries.slice(3).map((at, i, all) => (i ? at - all[i - 1] : 0)).slice(1);
+  assert.ok(waits[0] >= 95 && waits[1] >= 115 && waits[2] >= 115 && waits[2] < 200, `${waits}`);
+  assert.equal(client.transport, 'longpoll');
+});
+
+test('a server that is away does not make anybody fall back', async (t) => {
+  const { server, open } = await setup(t);
+  const client = open();
+  await connected(client, 'websocket');
+  await server.stop();
+  await aMoment(400);
+  assert.equal(client.transport, undefined);
+  await server.listen();
+  await connected(client, 'websocket');
+  assert.ok(!client.states.some((state) => state.includes('longpoll')));
+});
+
+test('long-poll that is refused as well shows that it was not WebSocket', async (t) => {
+  const { server, open } = await setup(t);
+  server.websocket = 'refuse';
+  server.script('/realtime/register', 503, { code: 'draining', message: 'restarting' }, { 'Retry-After': '0' });
+  const client = open();
+  await until(() => server.requests.includes('POST /realtime/register'));
+  server.websocket = 'open';
+  await connected(client, 'websocket');
+});
+
+test('forbidding and allowing WebSocket moves the client there and back', async (t) => {
+  const { server, open } = await setup(t);
+  const client = open();
+  await connected(client, 'websocket');
+  const { queueId } = client;
+  const stop = publishing(server);
+  client.forbid('websocket');
+  await connected(client, 'longpoll');
+  await aMoment();
+  client.allow('websocket');
+  await connected(client, 'websocket');
+  await aMoment();
+  const ids = stop();
+  await until(() => client.lastEventId === ids.at(-1));
+  assert.deepEqual(client.seen, ids);
+  assert.equal(client.queueId, queueId);
+});
+
+test('no transport left is said, not tried for ever', async (t) => {
+  const { open } = await setup(t);
+  const client = open({ transports: ['websocket'] });
+  await connected(client);
+  client.forbid('websocket');
+  assert.equal(client.state, 'closed');
+  assert.deepEqual(client.errors, ['no_transport']);
+});
+
+test('the order of the server counts: a welcome, a poll or a goaway moves the client', async (t) => {
+  const { server, open } = await setup(t);
+  server.transports = ['longpoll', 'websocket'];
+  const client = open();
+  await connected(client, 'longpoll');
+  server.transports = ['websocket', 'longpoll'];
+  server.publish();
+  await connected(client, 'websocket');
+  server.transports = ['longpoll'];
+  server.tell({ op: 'goaway', reason: 'transport', reconnect_after_ms: 10, transports: ['longpoll'] });
+  await connected(client, 'longpoll');
+  assert.equal(client.seen.length, 1);
+});
+
+test('the application may rule a transport out', async (t) => {
+  const { server, open } = await setup(t);
+  const client = open({ transports: ['longpoll'] });
+  await connected(client, 'longpoll');
+  server.publish();
+  await until(() => client.seen.length === 1);
+  await aMoment();
+  assert.equal(client.transport, 'longpoll');
+  assert.ok(server.connections.every(({ transport }) => transport === 'longpoll'));
+});
+
+test('without a WebSocket class long-poll is used at once', async (t) => {
+  const { open } = await setup(t);
+  const had = globalThis.WebSocket;
+  globalThis.WebSocket = undefined;
+  t.after(() => (globalThis.WebSocket = had));
+  const client = open({ WebSocket: undefined });
+  await connected(client, 'longpoll');
+  assert.ok(!client.states.includes('waiting'));
+});
