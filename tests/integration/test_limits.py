@@ -1,0 +1,252 @@
+"""Every limit of limits.*: what is beyond it is refused with the right status, what is within it is not disturbed."""
+
+import contextlib
+import time
+
+from harness import ServerCase, event, main, mint, new_community, new_user, until
+from wsclient import Closed, Ws, upgrade
+
+
+class LimitCase(ServerCase):
+    def setUp(self):
+        super().setUp()
+        self.user, self.community = new_user(), new_community()
+
+    def register(self, **fields):
+        return self.server.register(self.user, [self.community], **fields)
+
+    def open(self, **claims):
+        ws = Ws(self.server, token=mint(self.user, [self.community], **claims))
+        self.addCleanup(ws.close)
+        ws.welcome = ws.expect("welcome")
+        return ws
+
+
+class ConnectionCase(LimitCase):
+    """Five connections may be open: fills them, tries a sixth, and makes room again."""
+
+
+    def fill(self):
+        conns = []
+        for _ in range(5):
+            conn = self.server.raw("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            self.assertEqual(conn.response().status, 200)
+            conns.append(conn)
+        return conns
+
+    def attempt(self, data="GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"):
+        """The status of one more connection's answer; None if it was just closed."""
+        with self.server.raw() as conn:
+            try:
+                conn.send(data)
+                answer = conn.response()
+            except (EOFError, OSError):
+                return None
+        if answer.status == 503:
+            self.assert_error(answer, 503, "overloaded")
+        return answer.status
+
+
+class Connections(ConnectionCase):
+    options = {"limits__connections": "5"}
+
+    def test_one_more_is_refused_and_the_others_are_not_disturbed(self):
+        until(lambda: self.attempt() == 200, "room")
+        conns = self.fill()
+        self.assertIn(self.attempt(), (503, None))
+        for conn in conns:
+            self.assertEqual(conn.send("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").response().status, 200)
+        for conn in conns:
+            conn.close()
+        until(lambda: self.attempt() == 200, "room again")
+        self.assertGreater(self.server.metric('realtime_refused_total{limit="connections"}'), 0)
+
+    def test_an_upgrade_beyond_the_limit_is_503(self):
+        until(lambda: self.attempt() == 200, "room")
+        conns = self.fill()
+        try:
+            answer, conn = upgrade(self.server, [f"Authorization: Bearer {mint()}"])
+            conn.close()
+            self.assert_error(answer, 503, "overloaded")
+        except EOFError:
+            pass
+        for conn in conns:
+            conn.close()
+
+    def test_websockets_count_and_give_their_place_back(self):
+        for _ in range(3):
+            until(lambda: self.attempt() == 200, "room")
+            sockets = [Ws(self.server, token=mint(new_user())) for _ in range(5)]
+            for ws in sockets:
+                ws.expect("welcome")
+            self.assertIn(self.attempt(), (503, None))
+            for ws in sockets:
+                ws.close()
+
+
+class ConnectionsPerIp(ConnectionCase):
+    options = {"limits__connections_per_ip": "5"}
+
+    def test_one_more_is_refused_until_another_goes(self):
+        until(lambda: self.attempt() == 200, "room")
+        conns = self.fill()
+        self.assertIn(self.attempt(), (503, 429, None))
+        conns.pop().close()
+        until(lambda: self.attempt() == 200, "room again")
+        for conn in conns:
+            conn.close()
+        self.assertGreater(self.server.metric('realtime_refused_total{limit="connections_per_ip"}'), 0)
+
+
+class Rates(LimitCase):
+    options = {"limits__messages_per_s": "10", "limits__publishes_per_s": "2"}
+
+    def assert_limited(self, error):
+        self.assertEqual(error["code"], "rate_limited")
+        self.assertGreater(error["retry_after_ms"], 0)
+
+    def test_messages_too_fast_on_a_websocket(self):
+        """Each is refused with a reply, or the socket closes 4429: a burst of 20 is allowed before."""
+        ws = self.open()
+        with contextlib.suppress(Closed):
+            for n in range(60):
+                ws.send({"op": "subscribe", "id": n, "community_id": self.community})
+        replies, refused = 0, 0
+        try:
+            for _ in range(60):
+                reply = ws.find("reply")
+                replies += "result" in reply
+                if "error" in reply:
+                    refused += 1
+                    self.assert_limited(reply["error"])
+        except Closed as closed:
+            self.assertEqual(closed.code, 4429)
+            self.assertRegex(closed.reason, r"^rate_limited(;retry_after_ms=\d+)?$")
+            refused += 1
+        self.assertTrue(15 <= replies <= 30, replies)
+        self.assertGreater(refused, 0)
+
+    def test_messages_too_fast_over_http(self):
+        client = self.register()
+        statuses, limited = [], 0
+        for n in range(60):
+            answer = self.server.post("/realtime/send", {"op": "subscribe", "id": n, "community_id": self.community},
+                                      queue_id=client.queue_id)
+            statuses.append(answer.status)
+            if answer.status == 429:
+                self.assert_error(answer, 429, "rate_limited")
+                limited += 1
+            elif "error" in answer.value["replies"][0]:
+                self.assert_limited(answer.value["replies"][0]["error"])
+                limited += 1
+        self.assertGreater(limited, 10)
+        self.assertLess(limited, 46)
+
+    def test_an_array_counts_each_of_its_messages(self):
+        client = self.register()
+        answer = self.server.post("/realtime/send", [{"op": "subscribe", "id": n, "community_id": self.community}
+                                                     for n in range(100)], queue_id=client.queue_id)
+        if answer.status == 200:
+            errors = [r["error"] for r in answer.value["replies"] if "error" in r]
+            self.assertGreater(len(errors), 60)
+            self.assert_limited(errors[0])
+        else:
+            self.assert_error(answer, 429, "rate_limited")
+
+    def test_publishes_too_fast_and_later_again(self):
+        ws = self.open(scope="publish")
+        replies = [ws.call("publish", n, type="x", data={"community_id": self.community}) for n in range(8)]
+        self.assertEqual(["result" in r for r in replies[:4]], [True] * 4)
+        self.assert_limited(replies[-1]["error"])
+        time.sleep(replies[-1]["error"]["retry_after_ms"] / 1000 + 0.1)
+        self.assertIn("result", ws.call("publish", "again", type="x", data={"community_id": self.community}))
+
+    def test_one_fast_client_does_not_slow_another(self):
+        fast, calm = self.register(), self.server.register(new_user(), [self.community])
+        for n in range(40):
+            self.server.post("/realtime/send", {"op": "subscribe", "id": n}, queue_id=fast.queue_id)
+        (reply,) = calm.send({"op": "subscribe", "id": 1, "community_id": self.community})
+        self.assertIn("result", reply)
+
+    def test_a_backend_is_not_limited(self):
+        for _ in range(60):
+            self.server.publish([self.community])
+
+
+class Sizes(LimitCase):
+    options = {"limits__message_bytes": "2KiB", "limits__body_bytes": "8KiB", "limits__header_bytes": "2KiB",
+               "limits__recipients": "5"}
+
+    def test_client_messages(self):
+        client = self.register()
+        client.send({"op": "ping", "x": "a" * 1900})
+        self.assert_error(client.send({"op": "ping", "x": "a" * 2100}, expect=413), 413, "too_big")
+        ws = self.open()
+        ws.send({"op": "ping", "x": "a" * 1900})
+        ws.find("pong")
+        ws.send({"op": "ping", "x": "a" * 2100})
+        self.assertIn(ws.closed()[0], (4413, 1009))
+
+    def test_backend_bodies(self):
+        self.server.publish(data={"t": "a" * 8000})
+        answer = self.server.post("/realtime/publish", event(data={"t": "a" * 8200}), api=True)
+        self.assert_error(answer, 413, "too_big")
+
+    def test_headers(self):
+        self.assertEqual(self.server.get("/livez", headers={"A": "a" * 1700}).status, 200)
+        self.assert_error(self.server.get("/livez", headers={"A": "a" * 2100}), 431, "headers_too_big")
+        self.assert_error(self.server.get("/livez?" + "a" * 2100), 414, "uri_too_long")
+
+    def test_recipients(self):
+        self.server.publish(subscriber_ids=[1, 2, 3, 4, 5])
+        answer = self.server.post("/realtime/publish", event(subscriber_ids=[1, 2, 3, 4, 5, 6]), api=True)
+        self.assert_error(answer, 413, "too_big")
+
+
+class Numbers(LimitCase):
+    options = {"limits__queues_per_user": "3", "limits__channels_per_user": "4", "limits__topics_per_queue": "3"}
+
+    def test_queues_of_one_user(self):
+        clients = [self.register() for _ in range(3)]
+        answer = self.server.post("/realtime/register", {"user_id": self.user, "community_ids": [1]}, api=True)
+        self.assert_error(answer, (429, 503))
+        self.server.register(new_user())
+        self.server.post("/realtime/unregister", queue_id=clients[0].queue_id)
+        self.register()
+        for client in clients[1:]:
+            client.poll()
+
+    def test_queues_of_one_user_on_a_websocket(self):
+        for _ in range(3):
+            self.register()
+        ws = Ws(self.server, token=mint(self.user, [self.community]))
+        self.assertIn(ws.closed()[0], (1013, 4429))
+
+    def test_channels_of_one_user(self):
+        self.server.register(new_user(), [1, 2, 3, 4])
+        for path in ("register", "update-subscriptions"):
+            body = {"user_id": new_user(), "community_ids": [1, 2, 3, 4, 5]}
+            answer = self.server.post("/realtime/" + path, body, api=True)
+            self.assert_error(answer, (400, 413))
+
+    def test_articles_of_one_queue(self):
+        client = self.register()
+        replies = client.send([{"op": "subscribe", "id": n, "community_id": self.community, "article_id": n}
+                               for n in range(5)])
+        self.assertEqual(["result" in r for r in replies], [True] * 3 + [False] * 2)
+
+
+class Queues(LimitCase):
+    options = {"limits__queues": "4"}
+
+    def test_queues_in_all(self):
+        for _ in range(4):
+            self.server.register(new_user())
+        answer = self.server.post("/realtime/register", {"user_id": new_user(), "community_ids": [1]}, api=True)
+        self.assert_error(answer, 503, "overloaded")
+        ws = Ws(self.server, token=mint(new_user()))
+        self.assertEqual(ws.closed()[0], 1013)
+
+
+if __name__ == "__main__":
+    main()
