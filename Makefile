@@ -22,7 +22,7 @@ build: run-packages ## build/parleyd and build/parley, optimised
 	@ln -sfn release/parleyd build/parleyd
 	@ln -sfn release/parley build/parley
 
-test: dev fuzzers npm ## every test, under ASan and UBSan; each fuzzer for FUZZ_SECONDS=30
+test: build dev fuzzers npm ## every test, under ASan and UBSan; each fuzzer for FUZZ_SECONDS=30
 	@ctest --test-dir build/dev --output-on-failure -j2
 
 fuzz: fuzzers ## only the fuzzers; what they find stays in build/fuzz
@@ -54,7 +54,7 @@ test-packages:
 	@cmake/packages.sh run test
 
 dev: test-packages
-	@cmake --preset dev -DPL_FUZZ_TREE=$(CURDIR)/build/fuzz >/dev/null
+	@cmake --preset dev -DPL_FUZZ_TREE=$(CURDIR)/build/fuzz -DPL_RELEASE_PARLEYD=$(CURDIR)/build/release/parleyd >/dev/null
 	@cmake --build build/dev
 
 fuzzers: test-packages

@@ -150,7 +150,7 @@ int pl_parse_publish(const struct pl_value *v, bool from_client, struct pl_arena
                      const struct pl_request_limits *lim, struct pl_publish *ret,
                      struct pl_request_error *err)
 {
-    const struct pl_request_context c = {a, lim, err};
+    const struct pl_request_context c = {a, lim, err, !from_client};
     struct pl_publish p = {0};
     int status = 0;
 

@@ -198,10 +198,18 @@ static bool is_channel(struct pl_str s)
 
         return pl_parse_cursor(number, &id) && number.s[0] != '0';
     }
-    return !has_prefix(s, PL_LIT("user:")) && !pl_str_eq(s, PL_LIT("control"));
+    return !pl_str_eq(s, PL_LIT("control")) && !pl_str_eq(s, PL_LIT("user:"));
 }
 
 int pl_request__read_channel(const struct pl_value *v, struct pl_arena *a, void *ret)
+{
+    if (v->type == PL_STRING && has_prefix(v->u.string, PL_LIT("user:"))) {
+        return PL_ERR_INVALID;
+    }
+    return pl_request__read_target(v, a, ret);
+}
+
+int pl_request__read_target(const struct pl_value *v, struct pl_arena *a, void *ret)
 {
     (void)a;
     if (v->type != PL_STRING || !is_channel(v->u.string)) {

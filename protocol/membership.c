@@ -35,8 +35,12 @@ int pl_request__channels(const struct pl_request_context *c, const struct pl_val
     }
     if (status == 0 && names) {
         status = pl_request__read_list(
-            c, "channels", names, pl_request__read_channel,
-            "names of 1 to 128 of A-Z a-z 0-9 . _ : - (control and user:... are reserved)", &list);
+            c, "channels", names,
+            c->user_channels ? pl_request__read_target : pl_request__read_channel,
+            c->user_channels
+                ? "names of 1 to 128 of A-Z a-z 0-9 . _ : - (control is reserved)"
+                : "names of 1 to 128 of A-Z a-z 0-9 . _ : - (control and user:... are reserved)",
+            &list);
     }
     if (status == 0) {
         pl_request__list_sort(&list);
@@ -153,7 +157,7 @@ int pl_parse_membership(const struct pl_value *v, const char *ids_key, struct pl
                         const struct pl_request_limits *lim, struct pl_membership *ret,
                         struct pl_request_error *err)
 {
-    const struct pl_request_context c = {a, lim, err};
+    const struct pl_request_context c = {.arena = a, .limits = lim, .err = err};
     const struct pl_value *subscriptions = pl_request__member(v, "subscriptions");
     struct pl_membership membership = {0};
     struct pl_request_list channels = {0};

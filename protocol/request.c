@@ -25,7 +25,7 @@ int pl_parse_register(const struct pl_value *v, struct pl_arena *a,
                       const struct pl_request_limits *lim, struct pl_register *ret,
                       struct pl_request_error *err)
 {
-    const struct pl_request_context c = {a, lim, err};
+    const struct pl_request_context c = {.arena = a, .limits = lim, .err = err};
     struct pl_register reg = {0};
     int status = expect_map(&c, v);
 
@@ -53,7 +53,7 @@ static const struct pl_request_field disconnect_fields[] = {
 int pl_parse_disconnect(const struct pl_value *v, struct pl_arena *a, struct pl_disconnect *ret,
                         struct pl_request_error *err)
 {
-    const struct pl_request_context c = {a, NULL, err};
+    const struct pl_request_context c = {.arena = a, .err = err};
     struct pl_disconnect disconnect = {0};
     int status = expect_map(&c, v);
 
@@ -177,7 +177,7 @@ int pl_parse_message(const struct pl_value *v, struct pl_arena *a,
                      const struct pl_request_limits *lim, struct pl_message *ret,
                      struct pl_request_error *err)
 {
-    const struct pl_request_context c = {a, lim, err};
+    const struct pl_request_context c = {.arena = a, .limits = lim, .err = err};
     const struct pl_value *id = pl_request__member(v, "id");
     const struct pl_value *name = pl_value_get(v, "op");
     const struct op_row *op;

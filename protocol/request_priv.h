@@ -10,6 +10,7 @@ struct pl_request_context {
     struct pl_arena *arena;
     const struct pl_request_limits *limits; /* NULL where nothing is limited */
     struct pl_request_error *err;
+    bool user_channels; /* `channels` may name user:… too: where one publishes to, not what one is granted */
 };
 
 /* Reads v into *ret, or PL_ERR_INVALID if it is not what is accepted. */
@@ -50,6 +51,7 @@ pl_request_read_fn pl_request__read_string;    /* struct pl_str */
 pl_request_read_fn pl_request__read_position;  /* int64_t */
 pl_request_read_fn pl_request__read_community; /* struct pl_str: 42 -> "community:42" */
 pl_request_read_fn pl_request__read_channel;   /* struct pl_str */
+pl_request_read_fn pl_request__read_target;    /* struct pl_str: a channel, or user:… */
 pl_request_read_fn pl_request__read_map;       /* const struct pl_value * */
 
 /* A list being read: room for every entry, sorted and made unique at the end. */

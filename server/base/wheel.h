@@ -6,7 +6,7 @@
 #include "server/base/list.h"
 
 /* A hierarchical timing wheel: setting and cancelling are O(1) whatever the number of timers (the event
- * loop's own timers are a sorted list: LWS notes in docs/decisions). It reads no clock: time is pushed in.
+ * loop's own timers are a sorted list: docs/decisions/0001). It reads no clock: time is pushed in.
  * Resolution is PL_WHEEL_TICK_MS; a timer never fires early, and at most one tick late. */
 enum {
     PL_WHEEL_TICK_MS = 8,

@@ -174,14 +174,19 @@ const struct pl_grant *pl_user__grant(const struct pl_user *u, const struct pl_c
     return NULL;
 }
 
-/* A grant that is not on the new list: taken. True if it stood. */
-static bool take_grant(struct pl_grant *g, int64_t id, struct pl_str own)
+/* user:<id>, which nobody gives and nobody takes. */
+static bool is_own(const struct pl_user *u, const struct pl_channel *c)
 {
-    struct pl_str name = pl_channel__name(g->channel);
+    struct pl_str name = pl_channel__name(c);
 
-    /* Nobody gives the user's own channel, so nobody takes it. */
-    if (!g->standing || (name.len == own.len + 5 && memcmp(name.s, "user:", 5) == 0 &&
-                         memcmp(name.s + 5, own.s, own.len) == 0)) {
+    return name.len == 5 + (size_t)u->id_len && memcmp(name.s, "user:", 5) == 0 &&
+           memcmp(name.s + 5, u->id, u->id_len) == 0;
+}
+
+/* A grant that is not on the new list: taken. True if it stood. */
+static bool take_grant(const struct pl_user *u, struct pl_grant *g, int64_t id)
+{
+    if (!g->standing || is_own(u, g->channel)) {
         return false;
     }
     g->standing = false;
@@ -206,7 +211,7 @@ static bool set_grants(struct pl_user *u, const struct pl_str *channels, size_t 
 
         if (c < 0) {
             merged[n] = u->grants[old++];
-            changed |= take_grant(&merged[n++], id, pl_user_id(u));
+            changed |= take_grant(u, &merged[n++], id);
             continue;
         }
         if (c == 0) {
@@ -225,7 +230,7 @@ static bool set_grants(struct pl_user *u, const struct pl_str *channels, size_t 
     }
     while (old < u->grant_count) {
         merged[n] = u->grants[old++];
-        changed |= take_grant(&merged[n++], id, pl_user_id(u));
+        changed |= take_grant(u, &merged[n++], id);
     }
     free(u->grants);
     u->grants = merged;
@@ -430,13 +435,19 @@ size_t pl_user_queue_count(const struct pl_user *u)
     return u->queue_count;
 }
 
+/* Does the grant stand, and is it of this sort? The own channel is of neither: it goes without saying. */
+static bool counts(const struct pl_user *u, const struct pl_grant *g, bool communities)
+{
+    return g->standing && (pl_channel__community(g->channel) >= 0) == communities &&
+           !is_own(u, g->channel);
+}
+
 static size_t count_grants(const struct pl_user *u, bool communities)
 {
     size_t n = 0;
 
     for (uint32_t i = 0; i < u->grant_count; i++) {
-        n += u->grants[i].standing &&
-             (pl_channel__community(u->grants[i].channel) >= 0) == communities;
+        n += counts(u, &u->grants[i], communities);
     }
     return n;
 }
@@ -491,7 +502,7 @@ void pl_user_write_other_channels(const struct pl_user *u, struct pl_writer *w)
 {
     pl_write_array(w, count_grants(u, false));
     for (uint32_t i = 0; i < u->grant_count; i++) {
-        if (u->grants[i].standing && pl_channel__community(u->grants[i].channel) < 0) {
+        if (counts(u, &u->grants[i], false)) {
             pl_write_str(w, pl_channel__name(u->grants[i].channel));
         }
     }

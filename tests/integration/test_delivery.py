@@ -1,4 +1,4 @@
-"""Who gets which event, and when: rule 3 of the design on both transports, and what a change of rights does."""
+"""Who gets which event, and when: rule 3 of docs/delivery.md on both transports, and what a change of rights does."""
 
 import json
 import time
@@ -112,6 +112,24 @@ class Membership(DeliveryCase):
         poller, _ = self.both()
         self.publish(data={"article_id": 5, "subscriber_ids": [self.user], "text": "x"})
         self.assertEqual(poller.drain()[0]["data"], {"article_id": 5, "text": "x"})
+
+
+class OwnChannel(DeliveryCase):
+    def test_a_user_has_the_channel_of_that_name_and_nobody_else_does(self):
+        mine, others = self.both(), self.both(new_user())
+        event_id = self.publish(communities=None, channels=[f"user:{self.user}"])
+        self.assert_got(mine, [event_id])
+        self.assert_got(others, [])
+
+    def test_an_event_from_before_the_registration_is_served_from_a_snapshot_s_position(self):
+        position = self.server.cursor()
+        event_id = self.publish(communities=None, channels=[f"user:{self.user}"])
+        poller = self.server.register(self.user, [self.community], last_event_id=position)
+        self.assertEqual(poller.ids(), [event_id])
+        self.assertNotIn("channels", poller.registered)
+
+    def test_it_cannot_be_asked_for(self):
+        self.server.api("register", {"user_id": self.user, "channels": [f"user:{new_user()}"]}, expect=400)
 
 
 class Recipients(DeliveryCase):

@@ -137,6 +137,18 @@ static void a_backend_names_its_channels(void **state)
             "community_ids: an array of integers, or channels: an array of names");
 }
 
+static void a_backend_may_name_a_user_s_own_channel(void **state)
+{
+    struct pl_publish p =
+        parse("{\"type\":\"t\",\"data\":{},\"channels\":[\"user:7\"]}", false);
+
+    (void)state;
+    assert_int_equal(p.channel_count, 1);
+    assert_str(p.channels[0], "user:7");
+    refused("{\"type\":\"t\",\"data\":{},\"channels\":[\"user:\"]}", false, PL_ERR_INVALID,
+            "channels: an array of names of 1 to 128 of A-Z a-z 0-9 . _ : - (control is reserved)");
+}
+
 static void routing_is_not_for_a_client_to_set(void **state)
 {
     const char *const names[] = {"subscriber_ids", "exclude_user_id", "exclude_queue_id"};
