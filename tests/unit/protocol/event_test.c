@@ -298,6 +298,7 @@ int main(void)
         cmocka_unit_test_teardown(subscribers_at_the_top_win, free_arena),
         cmocka_unit_test_teardown(a_client_means_the_community_of_its_data, free_arena),
         cmocka_unit_test_teardown(a_backend_names_its_channels, free_arena),
+        cmocka_unit_test_teardown(a_backend_may_name_a_user_s_own_channel, free_arena),
         cmocka_unit_test_teardown(routing_is_not_for_a_client_to_set, free_arena),
         cmocka_unit_test_teardown(a_wrong_event_is_refused_with_what_is_accepted, free_arena),
         cmocka_unit_test_teardown(the_body_shows_what_clients_may_see, free_arena),
