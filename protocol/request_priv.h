@@ -10,7 +10,8 @@ struct pl_request_context {
     struct pl_arena *arena;
     const struct pl_request_limits *limits; /* NULL where nothing is limited */
     struct pl_request_error *err;
-    bool user_channels; /* `channels` may name user:… too: where one publishes to, not what one is granted */
+    bool
+        user_channels; /* `channels` may name user:… too: where one publishes to, not what one is granted */
 };
 
 /* Reads v into *ret, or PL_ERR_INVALID if it is not what is accepted. */

@@ -102,13 +102,24 @@ static size_t full_key(const struct pl_bus_key *k, char out[300])
 
 static struct remembered *recall(struct pl_memory_bus *b, const char *key, size_t len)
 {
+    uint64_t now = pl_hub_mono_ms(b->hub);
     struct pl_map_node *n;
+    struct remembered *r;
 
-    while (!pl_list_empty(&b->ages) && of_age(b->ages.next)->expires_ms <= pl_hub_mono_ms(b->hub)) {
+    while (!pl_list_empty(&b->ages) && of_age(b->ages.next)->expires_ms <= now) {
         forget(b, of_age(b->ages.next));
     }
     n = pl_map_find(&b->keys, key, len);
-    return n != NULL ? pl_container_of(n, struct remembered, node) : NULL;
+    if (n == NULL) {
+        return NULL;
+    }
+    /* After publish.idempotency_ttl was lowered a younger one may expire before an older. */
+    r = pl_container_of(n, struct remembered, node);
+    if (r->expires_ms <= now) {
+        forget(b, r);
+        return NULL;
+    }
+    return r;
 }
 
 static void remember(struct pl_memory_bus *b, const struct pl_bus_key *k, const int64_t *ids,

@@ -54,6 +54,7 @@ struct pl_channel *pl_channel__get(struct pl_hub *h, struct pl_str name)
     pl_map_init(&c->topics, topic_eq);
     pl_map_insert(&h->channels, &c->node, name.s, name.len);
     pl_list_init(&c->lru);
+    pl_list_init(&c->read);
     pl_list_append(&h->channel_lru, &c->lru);
     pl_hub__bound_channels(h, c);
     return c;
@@ -71,6 +72,7 @@ void pl_channel__free(struct pl_channel *c)
     pl_channel__drop_early(c);
     pl_map_remove(&h->channels, &c->node);
     pl_list_remove(&c->lru);
+    pl_list_remove(&c->read);
     pl_map_done(&c->topics);
     free(c->ring);
     free(c->whole.items);
@@ -189,6 +191,10 @@ uint32_t pl_channel__after(const struct pl_channel *c, int64_t id)
 
 void pl_channel__keep_early(struct pl_channel *c, struct pl_event *e, int64_t prev)
 {
+    /* Too many to keep: what is kept from here on does not join on to the log, which is read again then. */
+    if (c->early_count >= (uint64_t)c->hub->cfg->channel_ring_events) {
+        pl_channel__drop_early(c);
+    }
     c->early = pl_realloc(c->early, (c->early_count + 1) * sizeof(*c->early));
     c->early[c->early_count++] = (struct pl_ring_entry){pl_event__ref(e), prev};
 }

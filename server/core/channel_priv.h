@@ -23,7 +23,7 @@ struct pl_topic {
     struct pl_topic_member {
         struct pl_sub *sub;
         uint32_t slot; /* in sub->topics */
-    } *members;
+    } * members;
     uint32_t member_count, member_cap;
     uint32_t refs; /* subs that name it, members or not */
     uint64_t hash; /* as pl_event.topic_hash */
@@ -32,22 +32,24 @@ struct pl_topic {
 };
 
 /* A queue in a channel its user is granted. The three ids say what is pending without holding it, so that a cursor far
- * behind a busy ring is served when nothing of what was trimmed concerned the queue (DESIGN, rule 5). */
+ * behind a busy ring is served when nothing of what was trimmed concerned the queue (rule 5). */
 struct pl_sub {
     struct pl_queue *queue;
     struct pl_channel *channel;
     int64_t since;     /* the grant's */
+    int64_t joined;    /* where the queue stood when it came in */
     int64_t all_since; /* un-narrowed for ids above this; PL_NARROWED: narrowed */
     struct pl_topic_ref {
         struct pl_topic *topic;
-        int64_t since;  /* events of this topic above this */
-        uint32_t index; /* in topic->members; PL_NO_INDEX: not a member (the sub is in channel->whole) */
-    } *topics;
+        int64_t since; /* events of this topic above this */
+        uint32_t
+            index; /* in topic->members; PL_NO_INDEX: not a member (the sub is in channel->whole) */
+    } * topics;
     uint32_t topic_count;
-    uint32_t index;   /* in channel->whole or channel->narrowed */
-    int64_t first;    /* first event that concerned it after the queue's ack; 0: none */
-    int64_t pending;  /* first one not handed to the link; 0: none */
-    int64_t last;     /* last one handed to a link */
+    uint32_t index;  /* in channel->whole or channel->narrowed */
+    int64_t first;   /* first event that concerned it after the queue's ack; 0: none */
+    int64_t pending; /* first one not handed to the link; 0: none */
+    int64_t last;    /* last one handed to a link */
 };
 #define PL_NARROWED INT64_MAX
 #define PL_NO_INDEX UINT32_MAX
@@ -60,7 +62,8 @@ struct pl_sub_array {
 enum pl_channel_state {
     PL_CHANNEL_IDLE,    /* no queue needs it; the bus does not announce it here */
     PL_CHANNEL_OPENING, /* open() was asked of the bus: whole up to whole_to */
-    PL_CHANNEL_LIVE,    /* whole up to the hub's applied id */
+    PL_CHANNEL_READ, /* answered with events that the node has not got to yet: live once it has */
+    PL_CHANNEL_LIVE, /* whole up to the hub's applied id */
 };
 
 struct pl_ring_entry {
@@ -71,16 +74,19 @@ struct pl_ring_entry {
 struct pl_channel {
     struct pl_map_node node; /* of pl_hub.channels */
     struct pl_list lru;      /* of pl_hub.channel_lru, least recently used first */
+    struct pl_list read;     /* of pl_hub.channels_read while in that state */
     struct pl_hub *hub;
-    uint32_t refs;           /* grants that name it */
+    uint32_t refs; /* grants that name it */
     uint8_t state;
     uint8_t name_len;
-    int64_t whole_to;        /* while not live */
+    int64_t whole_to; /* while not live */
+    int64_t gap_to;   /* while a gap is repaired: up to here it had passed for whole; else 0 */
     int64_t last_id, floor;
     struct pl_ring_entry *ring;
     uint32_t ring_cap, ring_head, ring_count; /* cap 0 or a power of two; head is the oldest */
     size_t ring_bytes;
-    struct pl_ring_entry *early; /* announced while opening, in order; they follow what the log holds */
+    struct pl_ring_entry
+        *early; /* announced while opening, in order; they follow what the log holds */
     uint32_t early_count;
     struct pl_sub_array whole, narrowed;
     struct pl_map topics;
@@ -119,12 +125,14 @@ void pl_channel__leave(struct pl_sub *s); /* frees its topics */
 void pl_channel__moved(struct pl_sub *s);
 struct pl_topic *pl_channel__topic(const struct pl_channel *c, struct pl_str name);
 
-/* Narrowing of a sub; see pl_queue_subscribe. now: the applied id. */
+/* Narrowing of a sub; see pl_queue_subscribe. since: of a topic that was not in it before, the applied id. From the
+ * whole to a set: what is pending of its topics stays due. limit: topics of this sub. */
 int pl_sub__add_topic(struct pl_sub *s, struct pl_str topic, int64_t since, uint32_t limit);
+/* Exactly these, as far as the limit goes. */
+void pl_sub__narrow_to(struct pl_sub *s, const struct pl_str *topics, size_t count, int64_t since,
+                       uint32_t limit);
 void pl_sub__remove_topic(struct pl_sub *s, struct pl_str topic);
 void pl_sub__widen(struct pl_sub *s, int64_t since);
-/* Drops the topics that are not among these. */
-void pl_sub__keep_topics(struct pl_sub *s, const struct pl_str *topics, size_t count);
 /* Narrowed to the empty set. */
 void pl_sub__narrow(struct pl_sub *s);
 

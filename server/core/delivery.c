@@ -15,8 +15,8 @@ static bool is_narrowed_to(const struct pl_event *e, const struct pl_sub *s)
     for (uint32_t i = 0; i < s->topic_count; i++) {
         const struct pl_topic_ref *r = &s->topics[i];
 
-        if (r->topic->hash == e->topic_hash && r->topic->len == e->topic.len &&
-            e->id > r->since && memcmp(r->topic->name, e->topic.s, e->topic.len) == 0) {
+        if (r->topic->hash == e->topic_hash && r->topic->len == e->topic.len && e->id > r->since &&
+            memcmp(r->topic->name, e->topic.s, e->topic.len) == 0) {
             return true;
         }
     }
@@ -175,7 +175,7 @@ static uint32_t offer_user(struct pl_event *e, struct pl_user *u, const struct p
 {
     uint32_t taken = 0;
 
-    pl_list_foreach (n, &u->queues) {
+    pl_list_foreach(n, &u->queues) {
         struct pl_queue *q = pl_queue__of_user_node(n);
 
         for (uint32_t i = 0; i < q->sub_count; i++) {
@@ -226,8 +226,8 @@ static uint32_t offer_channel(struct pl_hub *h, struct pl_event *e, struct pl_ch
     return taken;
 }
 
-uint32_t pl_deliver__event(struct pl_hub *h, struct pl_event *e,
-                           struct pl_channel *const *channels, size_t count)
+uint32_t pl_deliver__event(struct pl_hub *h, struct pl_event *e, struct pl_channel *const *channels,
+                           size_t count)
 {
     uint32_t taken = 0;
 
@@ -242,7 +242,7 @@ uint32_t pl_deliver__event(struct pl_hub *h, struct pl_event *e,
 /* One channel of the merge. */
 struct reader {
     struct pl_sub *sub;
-    uint32_t next;     /* ring entry */
+    uint32_t next;       /* ring entry */
     int64_t first, last; /* taken from here; 0: none */
 };
 
@@ -250,9 +250,9 @@ struct pull {
     struct pl_queue *q;
     struct reader *readers;
     struct pl_batch batch;
-    int64_t upto;      /* examined */
+    int64_t upto; /* examined */
     size_t bytes;
-    bool full;         /* a bound was reached: more may follow */
+    bool full; /* a bound was reached: more may follow */
 };
 
 /* Served from the ring only what the ring holds: is anything that was due below its floor? */
@@ -288,26 +288,29 @@ static struct pl_event *least(const struct pull *p)
     return found;
 }
 
-/* Advances every reader that stands at e; true if it concerns the queue through any of them. */
-static bool take_event(struct pull *p, const struct pl_event *e)
+/* By id: what one channel has from the log and another from its announcement are two copies of one event. */
+static bool stands_at(const struct pull *p, const struct reader *r, const struct pl_event *e)
 {
-    bool concerns = false;
+    const struct pl_ring_entry *entry = peek(p, r);
 
+    return entry != NULL && entry->event->id == e->id;
+}
+
+/* Advances every reader that stands at e, and marks those it concerns. */
+static void pass(struct pull *p, const struct pl_event *e)
+{
     for (uint32_t i = 0; i < p->q->sub_count; i++) {
         struct reader *r = &p->readers[i];
-        const struct pl_ring_entry *entry = peek(p, r);
 
-        if (entry == NULL || entry->event != e) {
+        if (!stands_at(p, r, e)) {
             continue;
         }
         r->next++;
         if (pl_deliver__concerns(e, r->sub)) {
             r->first = r->first == 0 && e->id > p->q->acked ? e->id : r->first;
             r->last = e->id;
-            concerns = true;
         }
     }
-    return concerns;
 }
 
 static bool fits(struct pull *p, struct pl_event *e)
@@ -315,6 +318,7 @@ static bool fits(struct pull *p, struct pl_event *e)
     const struct pl_config *cfg = p->q->hub->cfg;
     size_t bytes = pl_event__bytes(e, p->q->link->codec).len;
 
+    pl_hub__account(p->q->hub, e);
     if (p->batch.count > 0 && (p->batch.count >= (uint64_t)cfg->queue_batch_events ||
                                p->bytes + bytes > (uint64_t)cfg->queue_batch_bytes)) {
         p->full = true;
@@ -327,9 +331,9 @@ static bool fits(struct pull *p, struct pl_event *e)
 static bool any_concern(const struct pull *p, const struct pl_event *e)
 {
     for (uint32_t i = 0; i < p->q->sub_count; i++) {
-        const struct pl_ring_entry *entry = peek(p, &p->readers[i]);
+        const struct reader *r = &p->readers[i];
 
-        if (entry != NULL && entry->event == e && pl_deliver__concerns(e, p->readers[i].sub)) {
+        if (stands_at(p, r, e) && pl_deliver__concerns(e, r->sub)) {
             return true;
         }
     }
@@ -354,7 +358,7 @@ static void collect(struct pull *p)
             }
             p->batch.events[p->batch.count++] = e;
         }
-        (void)take_event(p, e);
+        pass(p, e);
     }
     p->batch.last_event_id = p->full ? p->batch.events[p->batch.count - 1]->id : p->upto;
     if (p->batch.last_event_id < p->q->sent) {
@@ -362,67 +366,105 @@ static void collect(struct pull *p)
     }
 }
 
+/* The first event that the ring holds for the sub from this entry on; 0: none. */
+static int64_t next_due(const struct pl_sub *s, uint32_t entry)
+{
+    for (; entry < s->channel->ring_count; entry++) {
+        const struct pl_event *e = pl_channel__entry(s->channel, entry)->event;
+
+        if (pl_deliver__concerns(e, s)) {
+            return e->id;
+        }
+    }
+    return 0;
+}
+
 /* The batch is on its way (or there was nothing). */
 static void settle(struct pull *p)
 {
     struct pl_queue *q = p->q;
-    bool whole = !p->full && p->upto >= q->hub->applied;
 
     q->sent = p->batch.last_event_id;
     q->behind = p->full || q->held > 0;
     for (uint32_t i = 0; i < q->sub_count; i++) {
         struct reader *r = &p->readers[i];
+        struct pl_sub *s = r->sub;
 
-        if (r->sub->first == 0) {
-            r->sub->first = r->first;
+        s->first = s->first == 0 ? r->first : s->first;
+        s->last = r->last > s->last ? r->last : s->last;
+        if (s->pending != 0 && s->pending <= q->sent) {
+            s->pending = next_due(s, r->next);
         }
-        if (r->last > r->sub->last) {
-            r->sub->last = r->last;
+    }
+}
+
+/* Going on from `to` passes over what the ring still holds for the queue. */
+static bool is_skipped(const struct pl_sub *s, int64_t from, int64_t to)
+{
+    int64_t next = next_due(s, pl_channel__after(s->channel, from));
+
+    return next != 0 && next <= to;
+}
+
+/* Who loses by going on from `to`; in the order of the subs. */
+static size_t list_lost(struct pl_queue *q, int64_t to, const struct pl_sub **lost)
+{
+    size_t count = 0;
+
+    for (uint32_t i = 0; q->catchup == PL_CATCHUP_TRIMMED && i < q->sub_count; i++) {
+        if (has_lost(&q->subs[i], q->sent) || is_skipped(&q->subs[i], q->sent, to)) {
+            lost[count++] = &q->subs[i];
         }
-        if (whole) {
-            r->sub->pending = 0;
-        } else if (r->sub->pending != 0 && r->sub->pending <= q->sent) {
-            r->sub->pending = q->sent + 1;
+    }
+    return count;
+}
+
+/* The client may not get this answer and ask again from where it was: what was lost stays due until it acks. */
+static void jump_to(struct pl_queue *q, int64_t to)
+{
+    int64_t before = q->sent;
+
+    if (q->hole != 0 && q->catchup != PL_CATCHUP_TRIMMED) {
+        q->hole_told = to;
+    }
+    q->catchup = PL_CATCHUP_NONE;
+    q->sent = to;
+    q->behind = q->held > 0 || to < q->hub->applied;
+    q->acked = q->acked < to ? q->acked : to;
+    for (uint32_t i = 0; i < q->sub_count; i++) {
+        struct pl_sub *s = &q->subs[i];
+
+        if (s->first == 0 && before < to) {
+            s->first = (before > q->acked ? before : q->acked) + 1;
         }
+        s->last = to > s->last ? to : s->last;
+        s->pending = s->pending > to ? s->pending : 0;
     }
 }
 
 static bool say_catchup(struct pl_queue *q)
 {
-    const struct pl_sub **lost = pl_alloc((q->sub_count + 1) * sizeof(*lost));
-    int64_t now = pl_queue__examined(q);
-    int64_t before = q->sent;
+    /* A queue made anew has its position; for the others it is known once every channel is. */
+    bool has_position = q->catchup == PL_CATCHUP_EXPIRED;
+    int64_t to = has_position ? q->sent : q->hub->applied;
+    const struct pl_sub **lost;
     struct pl_frame *f;
-    size_t lost_count = 0;
     bool taken;
 
-    for (uint32_t i = 0; q->catchup == PL_CATCHUP_TRIMMED && i < q->sub_count; i++) {
-        if (has_lost(&q->subs[i], q->sent)) {
-            lost[lost_count++] = &q->subs[i];
-        }
+    if (!has_position && q->held > 0) {
+        q->behind = true;
+        return false;
     }
-    f = pl_outbox__catchup(q, now, lost, lost_count);
+    lost = pl_alloc((q->sub_count + 1) * sizeof(*lost));
+    f = pl_outbox__catchup(q, to, lost, list_lost(q, to, lost));
     free(lost);
     taken = hand_over(q, f, 0);
     pl_frame_unref(f);
-    if (!taken) {
-        return false;
+    if (taken) {
+        pl_outbox__count_catchup(q);
+        jump_to(q, to);
     }
-    q->catchup = PL_CATCHUP_NONE;
-    q->sent = now;
-    q->behind = q->held > 0;
-    /* The client may not get this answer and ask again from where it was: what was lost stays due until it acks. */
-    q->acked = q->acked < now ? q->acked : now;
-    for (uint32_t i = 0; i < q->sub_count; i++) {
-        struct pl_sub *s = &q->subs[i];
-
-        if (s->first == 0 && before < now) {
-            s->first = (before > q->acked ? before : q->acked) + 1;
-        }
-        s->last = now;
-        s->pending = 0;
-    }
-    return true;
+    return taken;
 }
 
 static bool say_due(struct pl_queue *q)
@@ -485,6 +527,7 @@ void pl_deliver__pull(struct pl_queue *q)
             more = false;
         }
     }
+    pl_hub__bound_bytes(q->hub); /* a codec's first batch has made events bigger */
 }
 
 void pl_queue_answer_empty(struct pl_queue *q)

@@ -224,11 +224,12 @@ size_t pl_event__memory(const struct pl_event *e)
     return sum;
 }
 
-bool pl_event__lists(const struct pl_event *e, struct pl_str user_id, bool is_number, int64_t number)
+bool pl_event__lists(const struct pl_event *e, struct pl_str user_id, bool is_number,
+                     int64_t number)
 {
     if (is_number) {
-        return e->number_count > 0 && bsearch(&number, e->numbers, e->number_count,
-                                              sizeof(number), compare_numbers) != NULL;
+        return e->number_count > 0 && bsearch(&number, e->numbers, e->number_count, sizeof(number),
+                                              compare_numbers) != NULL;
     }
     return e->name_count > 0 &&
            bsearch(&user_id, e->names, e->name_count, sizeof(user_id), compare_names) != NULL;

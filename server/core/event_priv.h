@@ -13,18 +13,18 @@ struct pl_event {
     bool has_exclude_queue;
     uint8_t exclude_queue[16];
     int64_t id;
-    uint64_t topic_hash;          /* 0: no topic */
-    struct pl_str topic;          /* these three point into text */
+    uint64_t topic_hash; /* 0: no topic */
+    struct pl_str topic; /* these three point into text */
     struct pl_str exclude_user;
-    const struct pl_str *names;   /* subscribers that are no integers, sorted */
+    const struct pl_str *names; /* subscribers that are no integers, sorted */
     size_t name_count;
-    const int64_t *numbers;       /* subscribers that are integers, sorted */
+    const int64_t *numbers; /* subscribers that are integers, sorted */
     size_t number_count;
-    size_t ring_bytes;            /* what it counts in a ring: its size when new */
-    size_t accounted;             /* what it counts in the hub's total now */
+    size_t ring_bytes; /* what it counts in a ring: its size when new */
+    size_t accounted;  /* what it counts in the hub's total now */
     struct {
         struct pl_frame *frame;
-        size_t at, len;           /* where in the payload the event itself stands */
+        size_t at, len; /* where in the payload the event itself stands */
     } form[PL_CODEC_COUNT];
     char *text;
 };
@@ -41,6 +41,7 @@ size_t pl_event__memory(const struct pl_event *e);
 
 /* Its decimal text; returns the length. */
 size_t pl_format_int(int64_t n, char out[24]);
-bool pl_event__lists(const struct pl_event *e, struct pl_str user_id, bool is_number, int64_t number);
+bool pl_event__lists(const struct pl_event *e, struct pl_str user_id, bool is_number,
+                     int64_t number);
 
 #endif

@@ -7,7 +7,9 @@
 #include "server/base/alloc.h"
 #include "server/core/queue_priv.h"
 
-enum { SWEEP_MS = 1000 };
+enum {
+    SWEEP_MS = 1000
+};
 
 static void on_sweep(struct pl_timer *t)
 {
@@ -38,6 +40,7 @@ struct pl_hub *pl_hub_new(const struct pl_hub_options *o, uint64_t mono_ms, int6
     pl_user__map_init(&h->users);
     pl_queue__map_init(&h->queues);
     pl_list_init(&h->channel_lru);
+    pl_list_init(&h->channels_read);
     pl_list_init(&h->idle_short);
     pl_list_init(&h->idle_long);
     pl_timer_init(&h->sweep, on_sweep);
@@ -47,16 +50,16 @@ struct pl_hub *pl_hub_new(const struct pl_hub_options *o, uint64_t mono_ms, int6
 
 void pl_hub_free(struct pl_hub *h)
 {
-    pl_map_foreach (n, &h->queues) {
+    pl_map_foreach(n, &h->queues) {
         struct pl_queue *q = pl_container_of(n, struct pl_queue, node);
 
         PL_ASSERT(q->link == NULL);
         pl_queue_end(q, PL_ERR_DRAINING);
     }
-    pl_map_foreach (n, &h->users) {
+    pl_map_foreach(n, &h->users) {
         pl_user__free(pl_container_of(n, struct pl_user, node));
     }
-    pl_map_foreach (n, &h->channels) {
+    pl_map_foreach(n, &h->channels) {
         pl_channel__free(pl_container_of(n, struct pl_channel, node));
     }
     pl_timer_cancel(h->wheel, &h->sweep);
@@ -134,8 +137,7 @@ static void to_tail(struct pl_hub *h, struct pl_channel *c)
     pl_list_append(&h->channel_lru, &c->lru);
 }
 
-/* channel.total_bytes: the least recently used rings shrink, oldest entries first. */
-static void bound_bytes(struct pl_hub *h)
+void pl_hub__bound_bytes(struct pl_hub *h)
 {
     uint32_t tries = h->channels.count;
 
@@ -153,7 +155,9 @@ static void bound_bytes(struct pl_hub *h)
 
 void pl_hub__bound_channels(struct pl_hub *h, const struct pl_channel *keep)
 {
-    enum { LOOK_AT = 64 };
+    enum {
+        LOOK_AT = 64
+    };
 
     for (int i = 0; i < LOOK_AT && h->channels.count > (uint64_t)h->cfg->limits_channels; i++) {
         struct pl_channel *c = pl_container_of(h->channel_lru.next, struct pl_channel, lru);
@@ -188,6 +192,8 @@ void pl_hub__unneed_channel(struct pl_hub *h, struct pl_channel *c)
         return;
     }
     c->state = PL_CHANNEL_IDLE;
+    c->gap_to = 0;
+    pl_list_remove(&c->read);
     pl_channel__drop_early(c);
     pl_channel__clear(c, 0);
     h->bus_ops->close(h->bus, pl_channel__name(c));
@@ -223,30 +229,69 @@ static void sub_pull(struct pl_sub *s, void *arg)
     pl_deliver__pull(s->queue);
 }
 
+/* A hole turned up: the event id (or something from there on) was not in the ring while the channel passed for whole. */
+static void sub_missed(struct pl_sub *s, int64_t id)
+{
+    struct pl_queue *q = s->queue;
+    int64_t told = q->sent > q->acked ? q->sent : q->acked;
+
+    if (id > s->channel->gap_to || id <= s->joined || id <= s->last || id > told) {
+        return;
+    }
+    /* Where the cursor has passed it cannot be filled in any more, only told; a client without a link may come back from before. */
+    q->hole = q->hole == 0 || id < q->hole ? id : q->hole;
+    if (q->link != NULL || id <= q->acked) {
+        q->catchup = PL_CATCHUP_GAP;
+    }
+}
+
 static void sub_note(struct pl_sub *s, void *event)
 {
     struct pl_event *e = event;
 
-    /* A hole that turned up behind the cursor cannot be filled in any more, only told. */
-    if (e->id <= s->queue->sent && e->id > s->queue->acked && s->last < e->id &&
-        s->queue->link != NULL && pl_deliver__concerns(e, s)) {
-        s->queue->catchup = PL_CATCHUP_GAP;
+    if (pl_deliver__concerns(e, s)) {
+        sub_missed(s, e->id);
+        pl_deliver__note(e, s);
     }
-    pl_deliver__note(e, s);
 }
 
-static void sub_lost(struct pl_sub *s, void *floor)
+/* Not even the log holds what came between the ring and its new floor. */
+static void sub_lost(struct pl_sub *s, void *known)
 {
-    int64_t from = *(const int64_t *)floor;
+    int64_t from = *(const int64_t *)known;
 
+    from = s->since > from ? s->since : from;
+    if (from >= s->channel->floor) {
+        return;
+    }
     if (s->first == 0 || s->first > from) {
         s->first = from + 1;
     }
     if (s->pending == 0 || s->pending > from) {
         s->pending = from + 1;
     }
-    if (s->queue->sent > from) {
-        s->queue->catchup = PL_CATCHUP_GAP;
+    sub_missed(s, (s->joined > from ? s->joined : from) + 1);
+}
+
+static void go_live(struct pl_channel *c)
+{
+    pl_list_remove(&c->read);
+    c->state = PL_CHANNEL_LIVE;
+    c->gap_to = 0;
+    for_each_sub(c, sub_live, NULL);
+    for_each_sub(c, sub_pull, NULL);
+}
+
+/* The node has got to id: all that was sequenced up to it in the channels open here is in their rings. */
+static void advance(struct pl_hub *h, int64_t id)
+{
+    h->applied = id > h->applied ? id : h->applied;
+    pl_list_foreach_safe(n, &h->channels_read) {
+        struct pl_channel *c = pl_container_of(n, struct pl_channel, read);
+
+        if (c->last_id <= h->applied) {
+            go_live(c);
+        }
     }
 }
 
@@ -266,6 +311,7 @@ static bool take_in(struct pl_channel *c, struct pl_event *e, int64_t prev)
         return true;
     }
     if (c->state == PL_CHANNEL_LIVE) {
+        c->gap_to = e->id - 1;
         for_each_sub(c, sub_held, NULL);
         pl_channel__keep_early(c, e, prev);
         open_channel(c->hub, c);
@@ -286,6 +332,7 @@ uint32_t pl_hub_bus_event(struct pl_hub *h, int64_t id, const struct pl_bus_even
     if (id <= h->applied) {
         return 0;
     }
+    advance(h, id - 1);
     h->applied = id;
     live = pl_alloc(from->channel_count * sizeof(struct pl_channel *));
     e = pl_event__new(id, from);
@@ -297,14 +344,19 @@ uint32_t pl_hub_bus_event(struct pl_hub *h, int64_t id, const struct pl_bus_even
         c = h->ring_is_log ? pl_channel__get(h, from->channels[i])
                            : pl_channel__find(h, from->channels[i]);
         if (c != NULL && take_in(c, e, h->ring_is_log ? c->last_id : prevs[i])) {
+            c->refs++; /* making room for the next must not forget it */
             live[live_count++] = c;
         }
     }
     taken = pl_deliver__event(h, e, live, live_count);
+    for (size_t i = 0; i < live_count; i++) {
+        pl_channel__unref(live[i]);
+    }
     free(live);
     pl_hub__account(h, e);
     pl_hub__drop_event(h, e);
-    bound_bytes(h);
+    advance(h, id);
+    pl_hub__bound_bytes(h);
     return taken;
 }
 
@@ -316,9 +368,7 @@ void pl_hub_bus_change(struct pl_hub *h, int64_t id, const struct pl_bus_change 
 
 void pl_hub_bus_applied(struct pl_hub *h, int64_t id)
 {
-    if (id > h->applied) {
-        h->applied = id;
-    }
+    advance(h, id);
 }
 
 static void take_log(struct pl_channel *c, const struct pl_bus_log_entry *entries, size_t count)
@@ -378,10 +428,10 @@ void pl_hub_bus_opened(struct pl_hub *h, struct pl_str channel, int64_t floor,
     }
     pl_channel__drop_early(c);
     c->whole_to = whole_to;
-    c->state = PL_CHANNEL_LIVE;
-    for_each_sub(c, sub_live, NULL);
-    for_each_sub(c, sub_pull, NULL);
-    bound_bytes(h);
+    c->state = PL_CHANNEL_READ;
+    pl_list_append(&h->channels_read, &c->read);
+    advance(h, h->applied);
+    pl_hub__bound_bytes(h);
 }
 
 /* ---- for all queues ---- */
@@ -390,7 +440,7 @@ void pl_hub_goaway(struct pl_hub *h, enum pl_transport only, const char *reason,
 {
     h->goaway_reason = reason;
     h->goaway_spread_ms = spread_ms;
-    pl_map_foreach (n, &h->queues) {
+    pl_map_foreach(n, &h->queues) {
         struct pl_queue *q = pl_container_of(n, struct pl_queue, node);
 
         if (q->link != NULL && (only == PL_TRANSPORT_NONE || q->link->ops->transport == only)) {
@@ -401,7 +451,7 @@ void pl_hub_goaway(struct pl_hub *h, enum pl_transport only, const char *reason,
 
 void pl_hub_end_links(struct pl_hub *h, int status)
 {
-    pl_map_foreach (n, &h->queues) {
+    pl_map_foreach(n, &h->queues) {
         struct pl_queue *q = pl_container_of(n, struct pl_queue, node);
         struct pl_link *l = q->link;
 
@@ -414,7 +464,7 @@ void pl_hub_end_links(struct pl_hub *h, int status)
 
 void pl_hub_transports_changed(struct pl_hub *h)
 {
-    pl_map_foreach (n, &h->queues) {
+    pl_map_foreach(n, &h->queues) {
         struct pl_queue *q = pl_container_of(n, struct pl_queue, node);
 
         q->due |= PL_DUE_TRANSPORTS;
@@ -434,8 +484,10 @@ static uint32_t percent_of(struct pl_str id)
 
 void pl_hub_write_transports(const struct pl_hub *h, const struct pl_user *u, struct pl_writer *w)
 {
-    static const char *const lists[][2] = {
-        {"longpoll", NULL}, {"websocket", "longpoll"}, {"longpoll", "websocket"}, {"websocket", NULL}};
+    static const char *const lists[][2] = {{"longpoll", NULL},
+                                           {"websocket", "longpoll"},
+                                           {"longpoll", "websocket"},
+                                           {"websocket", NULL}};
     static const uint8_t by_phase[] = {
         [PL_PHASE_LONGPOLL] = 0,
         [PL_PHASE_HYBRID] = 1,

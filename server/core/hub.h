@@ -14,7 +14,7 @@
 #include "server/core/link.h"
 
 /* The hub is one node's core: the server without a network. It holds channels with their rings, user records,
- * and queues with their cursors, and decides who gets which event when (docs/decisions, "Delivery"). It does no
+ * and queues with their cursors, and decides who gets which event when (docs/delivery.md, whose rules comments name by number). It does no
  * I/O and reads no clock: time is set by pl_hub_set_time and by advancing the wheel; clients are reached through
  * pl_link_ops, the other nodes through pl_bus_ops. Single-threaded; link and bus callbacks never re-enter it. */
 struct pl_hub;
@@ -22,13 +22,15 @@ struct pl_queue;
 struct pl_user;
 
 struct pl_hub_options {
-    const struct pl_config *cfg;  /* queue.*, channel.*, limits.*, longpoll.*, transport.*: read when needed */
+    const struct pl_config
+        *cfg; /* queue.*, channel.*, limits.*, longpoll.*, transport.*: read when needed */
     const struct pl_bus_ops *bus_ops;
     void *bus;
-    bool ring_is_log;             /* the memory bus: channels need no opening, rings are all there is */
+    bool ring_is_log; /* the memory bus: channels need no opening, rings are all there is */
     struct pl_wheel *wheel;
     void (*random)(void *out, size_t len); /* queue ids */
-    int64_t epoch_start;          /* no id at or below this was given in this epoch; cursors below it are lost */
+    int64_t
+        epoch_start; /* no id at or below this was given in this epoch; cursors below it are lost */
 };
 
 struct pl_hub *pl_hub_new(const struct pl_hub_options *o, uint64_t mono_ms, int64_t unix_ms);
@@ -52,7 +54,8 @@ void pl_hub_stats(const struct pl_hub *h, struct pl_hub_stats *ret);
 
 /* An event was sequenced. prevs[i]: the id before it in channels[i], as the log has it. Applied to every open channel of it at first
  * sight; copies are ignored. Returns how many links it was handed to. */
-uint32_t pl_hub_bus_event(struct pl_hub *h, int64_t id, const struct pl_bus_event *e, const int64_t *prevs);
+uint32_t pl_hub_bus_event(struct pl_hub *h, int64_t id, const struct pl_bus_event *e,
+                          const int64_t *prevs);
 void pl_hub_bus_change(struct pl_hub *h, int64_t id, const struct pl_bus_change *c);
 /* Nothing else was sequenced up to id (canary, quiet bus). */
 void pl_hub_bus_applied(struct pl_hub *h, int64_t id);
@@ -72,6 +75,7 @@ void pl_hub_bus_opened(struct pl_hub *h, struct pl_str channel, int64_t floor,
 /* What a verified token says, applied to the user's record. reach_back: grants count from as far back as there is history
  * (register, hello); else from now (refresh). An old token (iat before the record's last backend change, or before the newest
  * token's) gives identity only. PL_ERR_DISCONNECTED: the user was disconnected after the token was issued, or is blocked.
+ * PL_ERR_TOKEN_EXPIRED: an unknown user's token from before something that limits.users made the hub forget.
  * PL_ERR_OVERLOADED: limits.users. */
 struct pl_token_claims {
     struct pl_str user_id;
@@ -90,7 +94,7 @@ struct pl_str pl_user_id(const struct pl_user *u);
 void pl_user_write_id(const struct pl_user *u, struct pl_writer *w);
 bool pl_user_is_blocked(const struct pl_hub *h, const struct pl_user *u);
 size_t pl_user_queue_count(const struct pl_user *u);
-size_t pl_user_channel_count(const struct pl_user *u); /* granted now */
+size_t pl_user_channel_count(const struct pl_user *u);                       /* granted now */
 bool pl_user_may_publish_to(const struct pl_user *u, struct pl_str channel); /* is granted */
 /* The granted communities as integers, ascending: `"communities"` of replies. Writes one array. */
 void pl_user_write_communities(const struct pl_user *u, struct pl_writer *w);
@@ -100,12 +104,14 @@ void pl_user_write_other_channels(const struct pl_user *u, struct pl_writer *w);
 
 /* ---- queues ---- */
 
-enum { PL_QUEUE_ID_SIZE = 33 }; /* 32 hexadecimal digits (128 random bits) and a NUL */
+enum {
+    PL_QUEUE_ID_SIZE = 33
+}; /* 32 hexadecimal digits (128 random bits) and a NUL */
 
 /* A new queue for a user that has a record. narrowing: NULL takes the record's. token_exp_ms: 0 for a queue made with an API
  * key. position: where delivery starts; < 0 means now. PL_ERR_OVERLOADED or PL_ERR_RATE_LIMITED (queues_per_user) at limits. */
-int pl_queue_new(struct pl_hub *h, struct pl_user *u, const struct pl_membership *narrowing, int64_t token_exp_ms,
-                 int64_t position, struct pl_queue **ret);
+int pl_queue_new(struct pl_hub *h, struct pl_user *u, const struct pl_membership *narrowing,
+                 int64_t token_exp_ms, int64_t position, struct pl_queue **ret);
 struct pl_queue *pl_queue_find(struct pl_hub *h, struct pl_str queue_id); /* NULL: gone */
 /* Ends it: its link gets `end` with status (PL_OK: close 1000). */
 void pl_queue_end(struct pl_queue *q, int status);
@@ -115,9 +121,9 @@ size_t pl_user_end_queues(struct pl_user *u, int status);
 void pl_queue_id(const struct pl_queue *q, char out[PL_QUEUE_ID_SIZE]);
 struct pl_user *pl_queue_user(const struct pl_queue *q);
 enum pl_transport pl_queue_transport(const struct pl_queue *q);
-int64_t pl_queue_token_exp_ms(const struct pl_queue *q);                /* 0: does not expire */
+int64_t pl_queue_token_exp_ms(const struct pl_queue *q); /* 0: does not expire */
 bool pl_queue_token_expired(const struct pl_queue *q);
-void pl_queue_extend_token(struct pl_queue *q, int64_t exp_ms);         /* never shortens */
+void pl_queue_extend_token(struct pl_queue *q, int64_t exp_ms); /* never shortens */
 /* A sign of life: queue.ttl counts from now. */
 void pl_queue_touch(struct pl_queue *q);
 /* Token buckets of limits.messages_per_s and publishes_per_s: true if this one is within. */
@@ -128,7 +134,7 @@ bool pl_queue_take_publish(struct pl_queue *q);
 void pl_queue_ack(struct pl_queue *q, int64_t id);
 int64_t pl_queue_acked(const struct pl_queue *q);
 
-/* Narrowing by the client (DESIGN, Rights). PL_ERR_FORBIDDEN: the channel is not granted; PL_ERR_TOO_BIG: limits.topics_per_queue.
+/* Narrowing by the client (docs/delivery.md, Rights). PL_ERR_FORBIDDEN: the channel is not granted; PL_ERR_TOO_BIG: limits.topics_per_queue.
  * topic len 0: the whole channel. */
 int pl_queue_subscribe(struct pl_queue *q, struct pl_str channel, struct pl_str topic);
 int pl_queue_unsubscribe(struct pl_queue *q, struct pl_str channel, struct pl_str topic);
@@ -170,9 +176,10 @@ void pl_hub_write_transports(const struct pl_hub *h, const struct pl_user *u, st
 /* ---- publishing ---- */
 
 /* Publishes through the bus; done as pl_bus_ops.publish. */
-void pl_hub_publish(struct pl_hub *h, const struct pl_bus_event *events, size_t count, const struct pl_bus_key *key,
-                    pl_bus_done_fn *done, void *arg);
-void pl_hub_change(struct pl_hub *h, const struct pl_bus_change *c, pl_bus_done_fn *done, void *arg);
+void pl_hub_publish(struct pl_hub *h, const struct pl_bus_event *events, size_t count,
+                    const struct pl_bus_key *key, pl_bus_done_fn *done, void *arg);
+void pl_hub_change(struct pl_hub *h, const struct pl_bus_change *c, pl_bus_done_fn *done,
+                   void *arg);
 void pl_hub_sequence(struct pl_hub *h, pl_bus_done_fn *done, void *arg);
 
 #endif

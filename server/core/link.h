@@ -12,7 +12,11 @@
 struct pl_link;
 struct pl_queue;
 
-enum pl_transport { PL_TRANSPORT_NONE, PL_TRANSPORT_WEBSOCKET, PL_TRANSPORT_LONGPOLL };
+enum pl_transport {
+    PL_TRANSPORT_NONE,
+    PL_TRANSPORT_WEBSOCKET,
+    PL_TRANSPORT_LONGPOLL
+};
 
 struct pl_link_ops {
     enum pl_transport transport;

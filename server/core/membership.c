@@ -143,13 +143,18 @@ void pl_channel__moved(struct pl_sub *s)
     }
 }
 
+static void leave_whole(struct pl_sub *s)
+{
+    array_remove(&s->channel->whole, s);
+    s->all_since = PL_NARROWED;
+    array_add(&s->channel->narrowed, s);
+}
+
 void pl_sub__narrow(struct pl_sub *s)
 {
     drop_topics(s);
     if (s->all_since != PL_NARROWED) {
-        array_remove(&s->channel->whole, s);
-        s->all_since = PL_NARROWED;
-        array_add(&s->channel->narrowed, s);
+        leave_whole(s);
     }
 }
 
@@ -165,29 +170,6 @@ void pl_sub__widen(struct pl_sub *s, int64_t since)
     array_remove(&s->channel->narrowed, s);
     s->all_since = since;
     array_add(&s->channel->whole, s);
-}
-
-int pl_sub__add_topic(struct pl_sub *s, struct pl_str topic, int64_t since, uint32_t limit)
-{
-    uint32_t slot;
-
-    if (s->all_since != PL_NARROWED) {
-        int64_t all_since = s->all_since;
-
-        /* All of it included this topic, from then on. */
-        pl_sub__narrow(s);
-        since = all_since;
-    } else if (find_ref(s, topic) != NULL) {
-        return 0;
-    }
-    if (s->topic_count >= limit) {
-        return PL_ERR_TOO_BIG;
-    }
-    slot = s->topic_count++;
-    s->topics = pl_realloc(s->topics, s->topic_count * sizeof(*s->topics));
-    s->topics[slot] = (struct pl_topic_ref){topic_get(s->channel, topic), since, PL_NO_INDEX};
-    member_add(s, slot);
-    return 0;
 }
 
 static void remove_ref(struct pl_sub *s, struct pl_topic_ref *ref)
@@ -223,11 +205,53 @@ static bool is_among(const struct pl_topic *t, const struct pl_str *topics, size
     return false;
 }
 
-void pl_sub__keep_topics(struct pl_sub *s, const struct pl_str *topics, size_t count)
+/* Drops the topics that are not among these. */
+static void keep_topics(struct pl_sub *s, const struct pl_str *topics, size_t count)
 {
     for (uint32_t i = s->topic_count; i-- > 0;) {
         if (!is_among(s->topics[i].topic, topics, count)) {
             remove_ref(s, &s->topics[i]);
         }
+    }
+}
+
+int pl_sub__add_topic(struct pl_sub *s, struct pl_str topic, int64_t since, uint32_t limit)
+{
+    uint32_t slot;
+
+    if (s->all_since != PL_NARROWED) {
+        if (limit == 0) {
+            return PL_ERR_TOO_BIG;
+        }
+        pl_sub__narrow_to(s, &topic, 1, since, limit);
+        return PL_OK;
+    }
+    if (find_ref(s, topic) != NULL) {
+        return PL_OK;
+    }
+    if (s->topic_count >= limit) {
+        return PL_ERR_TOO_BIG;
+    }
+    slot = s->topic_count++;
+    s->topics = pl_realloc(s->topics, s->topic_count * sizeof(*s->topics));
+    s->topics[slot] = (struct pl_topic_ref){topic_get(s->channel, topic), since, PL_NO_INDEX};
+    member_add(s, slot);
+    return PL_OK;
+}
+
+void pl_sub__narrow_to(struct pl_sub *s, const struct pl_str *topics, size_t count, int64_t since,
+                       uint32_t limit)
+{
+    keep_topics(s, topics, count);
+    if (s->all_since != PL_NARROWED) {
+        /* All of it included the new ones, from then on; those it had before reach back further. */
+        since = s->all_since;
+        leave_whole(s);
+        for (uint32_t i = 0; i < s->topic_count; i++) {
+            member_add(s, i);
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        (void)pl_sub__add_topic(s, topics[i], since, limit);
     }
 }

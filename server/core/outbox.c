@@ -57,8 +57,8 @@ struct pl_frame *pl_outbox__events(struct pl_queue *q, const struct pl_batch *b)
     struct pl_buf out = {0};
     struct pl_writer w;
     uint8_t due = q->link->ops->one_answer ? q->due : 0;
-    unsigned extras = !!(due & PL_DUE_MEMBERSHIP) + !!(due & PL_DUE_GOAWAY) +
-                      !!(due & PL_DUE_TRANSPORTS);
+    unsigned extras =
+        !!(due & PL_DUE_MEMBERSHIP) + !!(due & PL_DUE_GOAWAY) + !!(due & PL_DUE_TRANSPORTS);
 
     pl_writer_init(&w, codec, &out);
     pl_write_map(&w, 3 + extras);
@@ -120,8 +120,12 @@ struct pl_frame *pl_outbox__catchup(struct pl_queue *q, int64_t last_event_id,
             pl_write_int(&w, pl_channel__community(lost[i]->channel));
         }
     }
-    pl_metric_add(catchups[q->catchup].series, 1);
     return pl_frame_new(q->link->codec, &out);
+}
+
+void pl_outbox__count_catchup(const struct pl_queue *q)
+{
+    pl_metric_add(catchups[q->catchup].series, 1);
 }
 
 struct pl_frame *pl_outbox__due(struct pl_queue *q, uint8_t *due)

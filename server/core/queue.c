@@ -126,14 +126,17 @@ static const struct pl_narrowing *find_narrowing(const struct pl_narrowing *item
     return NULL;
 }
 
-static void narrow_to(struct pl_sub *s, const struct pl_narrowing *n, int64_t since)
+/* How many topics this one may have, with those of the others. */
+static uint32_t topic_limit(const struct pl_sub *s)
 {
-    uint32_t limit = (uint32_t)s->queue->hub->cfg->limits_topics_per_queue;
+    const struct pl_queue *q = s->queue;
+    uint64_t limit = (uint64_t)q->hub->cfg->limits_topics_per_queue;
+    uint64_t others = 0;
 
-    pl_sub__narrow(s);
-    for (size_t i = 0; i < n->topic_count; i++) {
-        (void)pl_sub__add_topic(s, n->topics[i], since, limit);
+    for (uint32_t i = 0; i < q->sub_count; i++) {
+        others += &q->subs[i] != s ? q->subs[i].topic_count : 0;
     }
+    return (uint32_t)(limit > others ? limit - others : 0);
 }
 
 static void add_sub(struct pl_queue *q, struct pl_sub *s, const struct pl_grant *g,
@@ -142,11 +145,13 @@ static void add_sub(struct pl_queue *q, struct pl_sub *s, const struct pl_grant 
     struct pl_str name = pl_channel__name(g->channel);
     const struct pl_narrowing_copy *usual = q->user->narrowing;
     const struct pl_narrowing *n = NULL;
-    int64_t examined = q->hub->applied;
+    int64_t from = q->acked > g->since ? q->acked : g->since;
+    int64_t newest = q->hub->applied > g->channel->last_id ? q->hub->applied : g->channel->last_id;
 
-    /* What came between the client's position and now was not watched for: it may be due. */
+    /* What the grant reaches of the past was not watched for: it may be due. */
     *s = (struct pl_sub){.queue = q, .channel = g->channel, .since = g->since};
-    s->first = q->acked < examined ? q->acked + 1 : 0;
+    s->joined = q->sent > q->acked ? q->sent : q->acked;
+    s->first = from < newest ? from + 1 : 0;
     s->pending = q->link != NULL && !q->behind ? 0 : s->first;
     pl_hub__need_channel(q->hub, g->channel);
     pl_channel__join(s);
@@ -157,7 +162,7 @@ static void add_sub(struct pl_queue *q, struct pl_sub *s, const struct pl_grant 
         n = find_narrowing(usual->items, usual->count, name);
     }
     if (n != NULL) {
-        narrow_to(s, n, 0);
+        pl_sub__narrow_to(s, n->topics, n->topic_count, 0, topic_limit(s));
     }
 }
 
@@ -212,19 +217,13 @@ void pl_queue__renarrow(struct pl_queue *q, const struct pl_membership *m)
 
     for (uint32_t i = 0; i < q->sub_count; i++) {
         struct pl_sub *s = &q->subs[i];
-        const struct pl_narrowing *n = find_narrowing(m->narrowing, m->narrowing_count,
-                                                      pl_channel__name(s->channel));
+        const struct pl_narrowing *n =
+            find_narrowing(m->narrowing, m->narrowing_count, pl_channel__name(s->channel));
 
         if (n == NULL) {
             pl_sub__widen(s, now);
-        } else if (s->all_since != PL_NARROWED) {
-            narrow_to(s, n, s->all_since);
         } else {
-            pl_sub__keep_topics(s, n->topics, n->topic_count);
-            for (size_t t = 0; t < n->topic_count; t++) {
-                (void)pl_sub__add_topic(s, n->topics[t], now,
-                                        (uint32_t)q->hub->cfg->limits_topics_per_queue);
-            }
+            pl_sub__narrow_to(s, n->topics, n->topic_count, now, topic_limit(s));
         }
     }
 }
@@ -247,8 +246,7 @@ int pl_queue_subscribe(struct pl_queue *q, struct pl_str channel, struct pl_str 
         pl_sub__widen(s, q->hub->applied);
         return PL_OK;
     }
-    return pl_sub__add_topic(s, topic, q->hub->applied,
-                             (uint32_t)q->hub->cfg->limits_topics_per_queue);
+    return pl_sub__add_topic(s, topic, q->hub->applied, topic_limit(s));
 }
 
 int pl_queue_unsubscribe(struct pl_queue *q, struct pl_str channel, struct pl_str topic)
@@ -412,6 +410,9 @@ void pl_queue_ack(struct pl_queue *q, int64_t id)
         return;
     }
     q->acked = id;
+    if (q->hole_told != 0 && id >= q->hole_told) {
+        q->hole = q->hole_told = 0;
+    }
     for (uint32_t i = 0; i < q->sub_count; i++) {
         struct pl_sub *s = &q->subs[i];
 
@@ -457,10 +458,14 @@ static void on_sequence(void *arg, int status, const int64_t *ids, size_t count)
     struct ahead *a = arg;
     struct pl_queue *q = pl_queue_find(a->hub, (struct pl_str){a->queue_id, PL_QUEUE_ID_SIZE - 1});
 
-    if (q != NULL) {
+    /* Unless it has gone on from elsewhere since. */
+    if (q != NULL && q->asking && q->sent == a->position) {
         q->asking = false;
-        if (status == PL_OK && count == 1 && a->position > ids[0] && q->sent == a->position) {
+        if (status == PL_OK && count == 1 && a->position > ids[0]) {
             q->catchup = PL_CATCHUP_AHEAD;
+        }
+        if (!q->attaching) {
+            pl_deliver__pull(q);
         }
     }
     free(a);
@@ -472,8 +477,20 @@ static void ask_if_ahead(struct pl_queue *q)
 
     *a = (struct ahead){.hub = q->hub, .position = q->sent};
     pl_queue_id(q, a->queue_id);
-    q->asking = true;
+    q->asking = q->attaching = true;
     q->hub->bus_ops->sequence(q->hub->bus, on_sequence, a);
+    q->attaching = false;
+}
+
+/* From before a hole it is served, from behind it told: again, if the client did not get to know. */
+static void check_hole(struct pl_queue *q, int64_t position)
+{
+    if (position < q->hole) {
+        q->hole = q->hole_told = 0;
+        q->catchup = q->catchup == PL_CATCHUP_GAP ? PL_CATCHUP_NONE : q->catchup;
+    } else if (q->hole != 0) {
+        q->catchup = PL_CATCHUP_GAP;
+    }
 }
 
 static void resume_at(struct pl_queue *q, int64_t position)
@@ -482,6 +499,7 @@ static void resume_at(struct pl_queue *q, int64_t position)
 
     q->sent = position;
     q->behind = true;
+    q->asking = false;
     if (position < q->hub->epoch_start) {
         q->catchup = PL_CATCHUP_EPOCH;
         return;
@@ -491,6 +509,7 @@ static void resume_at(struct pl_queue *q, int64_t position)
         return;
     }
     pl_queue_ack(q, position);
+    check_hole(q, position);
     restart_pending(q);
     for (uint32_t i = 0; !watched && i < q->sub_count; i++) {
         q->subs[i].pending = position + 1;
@@ -526,8 +545,14 @@ void pl_queue_attach(struct pl_queue *q, struct pl_link *l, int64_t position)
     count_resume(q, l->ops->transport);
     pl_queue_touch(q);
     arm(q);
-    if (q->catchup == PL_CATCHUP_AHEAD || q->catchup == PL_CATCHUP_EPOCH) {
+    if (q->catchup == PL_CATCHUP_AHEAD || q->catchup == PL_CATCHUP_EPOCH ||
+        q->catchup == PL_CATCHUP_TRIMMED) { /* of the position before; this one is looked at anew */
         q->catchup = PL_CATCHUP_NONE;
+    }
+    /* A client that still has no position did not get to know that it lost the one it had. */
+    q->made_anew &= position < 0;
+    if (q->made_anew) {
+        q->catchup = PL_CATCHUP_EXPIRED;
     }
     resume_at(q, position >= 0 ? position : q->acked);
     if (l->ops->transport == PL_TRANSPORT_WEBSOCKET) {
@@ -563,6 +588,7 @@ void pl_queue_writable(struct pl_queue *q)
 
 void pl_queue_require_catchup(struct pl_queue *q)
 {
+    q->made_anew = true;
     q->catchup = PL_CATCHUP_EXPIRED;
 }
 

@@ -32,23 +32,28 @@ struct pl_queue {
     struct pl_timer timer;   /* queue.ttl, or the token's end */
     struct pl_hub *hub;
     struct pl_user *user;
-    struct pl_link *link;    /* NULL: none now */
-    struct pl_sub *subs;     /* one per standing grant of the user */
+    struct pl_link *link; /* NULL: none now */
+    struct pl_sub *subs;  /* one per standing grant of the user */
     int64_t acked;
     int64_t sent;
-    int64_t offered;         /* the event of the walk that is running, so that it is sent once */
-    int64_t token_exp_ms;    /* unix, leeway included; 0: does not expire */
+    int64_t offered; /* the event of the walk that is running, so that it is sent once */
+    int64_t hole;    /* least id that a repair found behind the cursor; 0: none */
+    int64_t
+        hole_told; /* the position it was told with: forgotten once that is acknowledged; 0: not yet */
+    int64_t token_exp_ms; /* unix, leeway included; 0: does not expire */
     uint64_t touched_ms;
     struct pl_rate messages, publishes;
     uint8_t id[16];
     uint32_t sub_count;
-    uint32_t held;           /* subs whose channel is not live */
-    uint8_t catchup;         /* enum pl_catchup: what must be said next */
-    uint8_t due;             /* set of enum pl_due */
-    uint8_t last_transport;  /* of the link before */
-    bool behind;             /* something may be pending: pull before pushing again */
-    bool offered_sent;       /* the event of the walk that is running went out */
-    bool asking;             /* the bus was asked whether the position is ahead of everything */
+    uint32_t held;          /* subs whose channel is not live */
+    uint8_t catchup;        /* enum pl_catchup: what must be said next */
+    uint8_t due;            /* set of enum pl_due */
+    uint8_t last_transport; /* of the link before */
+    bool behind;            /* something may be pending: pull before pushing again */
+    bool offered_sent;      /* the event of the walk that is running went out */
+    bool made_anew;         /* in place of one that was gone, with its position */
+    bool attaching;         /* what follows is for pl_queue_writable to say */
+    bool asking;            /* the bus was asked whether the position is ahead of everything */
 };
 
 struct pl_queue *pl_queue__of_user_node(struct pl_list *n);
@@ -70,7 +75,8 @@ void pl_queue__channel_state(struct pl_sub *s, bool live);
 /* Rule 3, the one predicate. */
 bool pl_deliver__concerns(const struct pl_event *e, const struct pl_sub *s);
 /* Pushes an event to all it concerns; returns how many links took it. */
-uint32_t pl_deliver__event(struct pl_hub *h, struct pl_event *e, struct pl_channel *const *channels, size_t count);
+uint32_t pl_deliver__event(struct pl_hub *h, struct pl_event *e, struct pl_channel *const *channels,
+                           size_t count);
 /* An event that came by the log: marks it as pending for whom it concerns. */
 void pl_deliver__note(struct pl_event *e, struct pl_sub *s);
 /* Everything that is due and pending, as far as the link takes it. */
@@ -85,8 +91,9 @@ struct pl_batch {
 };
 /* Events (maybe none) with whatever else is due to a poll; clears what it carried. */
 struct pl_frame *pl_outbox__events(struct pl_queue *q, const struct pl_batch *b);
-struct pl_frame *pl_outbox__catchup(struct pl_queue *q, int64_t last_event_id, const struct pl_sub *const *lost,
-                                    size_t lost_count);
+struct pl_frame *pl_outbox__catchup(struct pl_queue *q, int64_t last_event_id,
+                                    const struct pl_sub *const *lost, size_t lost_count);
+void pl_outbox__count_catchup(const struct pl_queue *q); /* the one that was taken */
 /* A WebSocket's signal or goaway of its own; NULL when nothing is due. Clears it from *due. */
 struct pl_frame *pl_outbox__due(struct pl_queue *q, uint8_t *due);
 

@@ -11,7 +11,7 @@ struct pl_rate {
 };
 
 /* Takes one and returns true, or takes none and returns false. per_s: the sustained rate, > 0; burst: how many at once, > 0.
- * A clock that goes backwards counts as no time passed. */
+ * A clock that goes backwards gives nothing: what it had given is given again only once it has caught up. */
 bool pl_rate_take(struct pl_rate *r, uint32_t per_s, uint32_t burst, uint64_t now_ms);
 
 #endif

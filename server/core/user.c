@@ -194,16 +194,41 @@ static bool take_grant(const struct pl_user *u, struct pl_grant *g, int64_t id)
     return true;
 }
 
+/* So many taken grants are remembered; beyond that all are forgotten, and from then on a grant that is not known may be one. */
+static void bound_taken(struct pl_user *u)
+{
+    uint32_t kept = 0;
+    uint32_t taken = 0;
+
+    for (uint32_t i = 0; i < u->grant_count; i++) {
+        taken += !u->grants[i].standing;
+    }
+    if (taken <= (uint64_t)u->hub->cfg->limits_channels_per_user) {
+        return;
+    }
+    for (uint32_t i = 0; i < u->grant_count; i++) {
+        if (u->grants[i].standing) {
+            u->grants[kept++] = u->grants[i];
+        } else {
+            pl_channel__unref(u->grants[i].channel);
+        }
+    }
+    u->grant_count = kept;
+    u->forgot_taken = true;
+}
+
 /* Makes the standing grants exactly `channels` (sorted). id: of this change; fresh_since: of a grant never given before.
  * True if anything changed. */
 static bool set_grants(struct pl_user *u, const struct pl_str *channels, size_t count, int64_t id,
                        int64_t fresh_since)
 {
-    struct pl_grant *merged = pl_alloc((u->grant_count + count + 1) * sizeof(*merged));
+    struct pl_grant *merged;
     uint32_t old = 0;
     uint32_t n = 0;
     bool changed = false;
 
+    bound_taken(u);
+    merged = pl_alloc((u->grant_count + count + 1) * sizeof(*merged));
     for (size_t i = 0; i < count;) {
         int c = old < u->grant_count
                     ? compare_str(pl_channel__name(u->grants[old].channel), channels[i])
@@ -222,7 +247,8 @@ static bool set_grants(struct pl_user *u, const struct pl_str *channels, size_t 
             }
             n++;
         } else {
-            merged[n] = (struct pl_grant){pl_channel__get(u->hub, channels[i]), fresh_since, true};
+            merged[n] = (struct pl_grant){pl_channel__get(u->hub, channels[i]),
+                                          u->forgot_taken ? id : fresh_since, true};
             merged[n++].channel->refs++;
             changed = true;
         }
@@ -242,8 +268,8 @@ static void insert_grant(struct pl_user *u, struct pl_channel *c)
 {
     uint32_t at = 0;
 
-    while (at < u->grant_count && compare_str(pl_channel__name(u->grants[at].channel),
-                                              pl_channel__name(c)) < 0) {
+    while (at < u->grant_count &&
+           compare_str(pl_channel__name(u->grants[at].channel), pl_channel__name(c)) < 0) {
         at++;
     }
     u->grants = pl_realloc(u->grants, (u->grant_count + 1) * sizeof(*u->grants));
@@ -267,7 +293,7 @@ void pl_user__grant_own(struct pl_hub *h, struct pl_str channel)
         return;
     }
     insert_grant(u, c);
-    pl_list_foreach (q, &u->queues) {
+    pl_list_foreach(q, &u->queues) {
         pl_queue__sync(pl_queue__of_user_node(q), NULL);
     }
 }
@@ -309,7 +335,8 @@ static struct pl_narrowing_copy *copy_narrowing(const struct pl_membership *m)
     for (size_t i = 0; i < copy->count; i++) {
         const struct pl_narrowing *from = &m->narrowing[i];
 
-        copy->items[i] = (struct pl_narrowing){{text, from->channel.len}, topics, from->topic_count};
+        copy->items[i] =
+            (struct pl_narrowing){{text, from->channel.len}, topics, from->topic_count};
         memcpy(text, from->channel.s, from->channel.len);
         text += from->channel.len;
         for (size_t t = 0; t < from->topic_count; t++) {
@@ -322,13 +349,14 @@ static struct pl_narrowing_copy *copy_narrowing(const struct pl_membership *m)
 }
 
 /* Takes the change over into every queue of the user. narrow: its narrowing is for the existing queues too. */
-static void spread(struct pl_user *u, const struct pl_membership *m, bool narrow, bool grants_changed)
+static void spread(struct pl_user *u, const struct pl_membership *m, bool narrow,
+                   bool grants_changed)
 {
     if (m->has_narrowing) {
         free(u->narrowing);
         u->narrowing = copy_narrowing(m);
     }
-    pl_list_foreach (n, &u->queues) {
+    pl_list_foreach(n, &u->queues) {
         struct pl_queue *q = pl_queue__of_user_node(n);
 
         if (grants_changed) {
@@ -360,7 +388,8 @@ void pl_user__apply_change(struct pl_hub *h, int64_t id, const struct pl_bus_cha
     bool known;
     bool changed;
 
-    if (u == NULL) {
+    if (u == NULL) { /* no room to remember it: then no token from before it may be believed */
+        h->forgotten_ms = c->unix_ms > h->forgotten_ms ? c->unix_ms : h->forgotten_ms;
         return;
     }
     known = u->backend_ms != 0 || u->grant_count > 0;
@@ -422,7 +451,7 @@ size_t pl_user_end_queues(struct pl_user *u, int status)
 {
     size_t count = u->queue_count;
 
-    pl_list_foreach_safe (n, &u->queues) {
+    pl_list_foreach_safe(n, &u->queues) {
         pl_queue_end(pl_queue__of_user_node(n), status);
     }
     return count;

@@ -5,7 +5,7 @@
 #include "server/base/map.h"
 #include "server/core/hub_priv.h"
 
-/* The user record (DESIGN, Rights): what the user is granted, by whom it was last said, and the default narrowing of new
+/* The user record (docs/delivery.md, Rights): what the user is granted, by whom it was last said, and the default narrowing of new
  * queues. Shared by all queues of the user. */
 struct pl_grant {
     struct pl_channel *channel;
@@ -24,27 +24,31 @@ struct pl_user {
     struct pl_list idle;     /* of pl_hub.idle_short or idle_long while there is no queue */
     struct pl_list queues;
     struct pl_hub *hub;
-    struct pl_grant *grants; /* sorted by channel name */
+    struct pl_grant *grants;             /* sorted by channel name */
     struct pl_narrowing_copy *narrowing; /* NULL: none */
     uint64_t idle_since_ms;
-    int64_t number;          /* of the id, if it is one */
-    int64_t version;         /* of the last versioned backend change; -1: none */
-    int64_t backend_ms;      /* unix time of the last backend change; 0: none */
-    int64_t update_ms;       /* unix time of the last update-subscriptions without version; 0: none */
-    int64_t claims_ms;       /* iat of the newest token applied; -1: none, or it had none */
-    int64_t not_before_ms;   /* older tokens are refused; 0: none */
+    int64_t number;        /* of the id, if it is one */
+    int64_t version;       /* of the last versioned backend change; -1: none */
+    int64_t backend_ms;    /* unix time of the last backend change; 0: none */
+    int64_t update_ms;     /* unix time of the last update-subscriptions without version; 0: none */
+    int64_t claims_ms;     /* iat of the newest token applied; -1: none, or it had none */
+    int64_t not_before_ms; /* older tokens are refused; 0: none */
     int64_t blocked_until_ms;
     uint32_t grant_count;
     uint32_t queue_count;
+    bool forgot_taken; /* which grants were taken is not known any more: none reaches back */
     bool is_number;
     uint8_t id_len;
     char id[];
 };
 
 /* An update without version outranks a register that may have read its list before it, for this long. */
-enum { PL_UPDATE_OUTRANKS_MS = 30000 };
+enum {
+    PL_UPDATE_OUTRANKS_MS = 30000
+};
 
-struct pl_user *pl_user__get(struct pl_hub *h, struct pl_str id); /* NULL: limits.users, all with queues */
+struct pl_user *pl_user__get(struct pl_hub *h,
+                             struct pl_str id); /* NULL: limits.users, all with queues */
 void pl_user__free(struct pl_user *u);
 void pl_user__queue_added(struct pl_user *u, struct pl_list *node);
 void pl_user__queue_removed(struct pl_user *u, struct pl_list *node);

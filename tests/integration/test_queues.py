@@ -333,11 +333,19 @@ class Trimmed(QueueCase):
     def test_only_the_communities_that_lost_events_are_named(self):
         quiet = new_community()
         client = self.server.register(self.user, [self.community, quiet])
-        self.publish(1, quiet)
         self.publish(30)
         value = client.ask().value
         self.assert_catchup(value, "trimmed")
         self.assertEqual(value["communities"], [self.community])
+
+    def test_one_whose_events_are_held_but_passed_over_is_named_too(self):
+        other = new_community()
+        client = self.server.register(self.user, [self.community, other])
+        self.publish(1, other)
+        self.publish(30)
+        value = client.ask().value
+        self.assert_catchup(value, "trimmed")
+        self.assertEqual(sorted(value["communities"]), sorted([self.community, other]))
 
     def test_a_cursor_exactly_at_the_floor_is_served(self):
         client = self.register()

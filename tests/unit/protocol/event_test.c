@@ -139,8 +139,7 @@ static void a_backend_names_its_channels(void **state)
 
 static void a_backend_may_name_a_user_s_own_channel(void **state)
 {
-    struct pl_publish p =
-        parse("{\"type\":\"t\",\"data\":{},\"channels\":[\"user:7\"]}", false);
+    struct pl_publish p = parse("{\"type\":\"t\",\"data\":{},\"channels\":[\"user:7\"]}", false);
 
     (void)state;
     assert_int_equal(p.channel_count, 1);
