@@ -8,7 +8,8 @@
 
 #define COUNT(table) (sizeof(table) / sizeof((table)[0]))
 
-/* Who gets an event is between the publisher and the server: clients never see these, nor set them. */
+/* Who gets an event is between the publisher and the server: clients never see these, nor set them.
+ */
 static const struct pl_str hidden[] = {
     PL_LIT("subscriber_ids"),
     PL_LIT("exclude_user_id"),

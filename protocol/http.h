@@ -116,8 +116,9 @@ int pl_http_websocket_subprotocol(const struct pl_http_head *h, enum pl_codec *r
  * that is not below the one of application/json; else PL_JSON. */
 enum pl_codec pl_http_accept_codec(const struct pl_http_head *h);
 /* The codec of the body, by Content-Type without its parameters: absent, application/json,
- * text/plain (sendBeacon) and application/x-www-form-urlencoded (curl -d) are JSON; application/msgpack, application/vnd.msgpack; anything else, or
- * more than one Content-Type, is PL_ERR_MEDIA_TYPE. */
+ * text/plain (sendBeacon) and application/x-www-form-urlencoded (curl -d) are JSON;
+ * application/msgpack, application/vnd.msgpack; anything else, or more than one Content-Type, is
+ * PL_ERR_MEDIA_TYPE. */
 int pl_http_body_codec(const struct pl_http_head *h, enum pl_codec *ret);
 
 /* Is the host[:port] of an Origin, as browsers send it ("https://scicommons.org": lower case, no

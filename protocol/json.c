@@ -10,7 +10,8 @@
 #include "protocol/value_priv.h"
 #include "server/base/alloc.h"
 
-/* What is wrong in our own words: jansson's quote the input, and a payload never goes into an answer or a log. */
+/* What is wrong in our own words: jansson's quote the input, and a payload never goes into an
+ * answer or a log. */
 static const struct {
     int status;
     const char *text;
@@ -243,8 +244,8 @@ static void put_integer(struct pl_buf *out, int64_t n)
     pl_buf_append(out, text, (size_t)len);
 }
 
-/* The fewest digits that read back equal; 17 always do. 15 are never too many, as %g drops zeros at the end, but for
- * subnormal numbers, which hold fewer. */
+/* The fewest digits that read back equal; 17 always do. 15 are never too many, as %g drops zeros at
+ * the end, but for subnormal numbers, which hold fewer. */
 static void put_real(struct pl_buf *out, double d)
 {
     char text[40];

@@ -8,13 +8,15 @@
 #include "protocol/value_priv.h"
 #include "server/base/alloc.h"
 
-/* Reading is our own: msgpack-c's unpacker allocates what an array or map declares before the items are there, so
- * five bytes ask for gigabytes, and it accepts ext, bin and duplicate keys. Writing is msgpack-c's. */
+/* Reading is our own: msgpack-c's unpacker allocates what an array or map declares before the items
+ * are there, so five bytes ask for gigabytes, and it accepts ext, bin and duplicate keys. Writing
+ * is msgpack-c's. */
 
 struct reader {
     const uint8_t *start, *at, *end;
-    /* Values that may still be declared. Every value takes a byte at least, so all containers together
-     * cannot hold more than the message has bytes: that bounds the memory of nested promises too. */
+    /* Values that may still be declared. Every value takes a byte at least, so all containers
+     * together cannot hold more than the message has bytes: that bounds the memory of nested
+     * promises too. */
     size_t values_left;
     unsigned depth;
     struct pl_arena *arena;
@@ -225,8 +227,8 @@ static int refuse(struct reader *r, uint64_t n, struct pl_value *ret)
     return fail(r, PL_ERR_MALFORMED, "bin and ext are not accepted");
 }
 
-/* The type byte: which values it may have, how many bytes of a number follow, and which of its own bits are
- * the number if none do. */
+/* The type byte: which values it may have, how many bytes of a number follow, and which of its own
+ * bits are the number if none do. */
 static const struct type_row {
     uint8_t first, last;
     uint8_t number_size;

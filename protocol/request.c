@@ -91,7 +91,8 @@ static const struct pl_request_field refresh_fields[] = {
      true},
 };
 
-/* channel stands instead of community_id, so both fill the same place; parse_narrow refuses both at once. */
+/* channel stands instead of community_id, so both fill the same place; parse_narrow refuses both at
+ * once. */
 static const struct pl_request_field narrow_fields[] = {
     {"community_id", PL_ACCEPTS_COMMUNITY, pl_request__read_community,
      offsetof(struct pl_message, channel), 0, false},

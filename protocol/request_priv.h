@@ -3,15 +3,16 @@
 
 #include "protocol/request.h"
 
-/* What the parsers of requests share: a request is a table of fields, each naming its member, how its value is
- * read and what is accepted, so the text of an error and the check it belongs to stand in one row. */
+/* What the parsers of requests share: a request is a table of fields, each naming its member, how
+ * its value is read and what is accepted, so the text of an error and the check it belongs to stand
+ * in one row. */
 
 struct pl_request_context {
     struct pl_arena *arena;
     const struct pl_request_limits *limits; /* NULL where nothing is limited */
     struct pl_request_error *err;
-    bool
-        user_channels; /* `channels` may name user:… too: where one publishes to, not what one is granted */
+    bool user_channels; /* `channels` may name user:… too: where one publishes to, not what one is
+                           granted */
 };
 
 /* Reads v into *ret, or PL_ERR_INVALID if it is not what is accepted. */
@@ -61,8 +62,8 @@ struct pl_request_list {
     size_t count;
 };
 
-/* Reads v, an array of what read accepts, to the end of the list, which has room for it. entry_accepts is the
- * plural: "integers from 1 to 2^53-1". */
+/* Reads v, an array of what read accepts, to the end of the list, which has room for it.
+ * entry_accepts is the plural: "integers from 1 to 2^53-1". */
 int pl_request__read_list(const struct pl_request_context *c, const char *name,
                           const struct pl_value *v, pl_request_read_fn *read,
                           const char *entries_accepted, struct pl_request_list *list);

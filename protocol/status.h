@@ -23,7 +23,8 @@ const char *pl_status_code(int status);
 /* One sentence that says what is wrong, for error bodies that have nothing better. Never NULL. */
 const char *pl_status_text(int status);
 
-/* HTTP status, WebSocket close code and advice of a status; unknown statuses are those of ERR_INTERNAL. */
+/* HTTP status, WebSocket close code and advice of a status; unknown statuses are those of
+ * ERR_INTERNAL. */
 int pl_status_http(int status);
 int pl_status_close_code(int status);
 enum pl_client_action pl_status_client(int status);

@@ -2,8 +2,8 @@
 
 #include <string.h>
 
-/* In a shape, 'd' stands for a decimal digit, 'h' for a lower-case hex one, 't' for T or t; anything else for
- * itself. */
+/* In a shape, 'd' stands for a decimal digit, 'h' for a lower-case hex one, 't' for T or t;
+ * anything else for itself. */
 static bool fits(char shape, char c)
 {
     const bool digit = c >= '0' && c <= '9';

@@ -3,8 +3,9 @@
 #include <stdint.h>
 #include <string.h>
 
-/* What a lead byte demands: how many bytes in all, and between what the second lies. The range of the second
- * byte is where overlong forms, surrogates and code points beyond U+10FFFF are told apart. */
+/* What a lead byte demands: how many bytes in all, and between what the second lies. The range of
+ * the second byte is where overlong forms, surrogates and code points beyond U+10FFFF are told
+ * apart. */
 struct lead {
     uint8_t first, last;
     uint8_t size;

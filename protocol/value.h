@@ -7,8 +7,9 @@
 
 #include "server/base/buf.h"
 
-/* The data model both codecs share: JSON's, with integers apart from reals. A decoded value is a tree in
- * an arena and is freed with it, whole. Strings are UTF-8 without a terminator and may hold U+0000. */
+/* The data model both codecs share: JSON's, with integers apart from reals. A decoded value is a
+ * tree in an arena and is freed with it, whole. Strings are UTF-8 without a terminator and may hold
+ * U+0000. */
 
 enum {
     PL_MAX_DEPTH = 32
@@ -78,22 +79,24 @@ struct pl_decode_error {
     char text[120]; /* "integer beyond 2^53-1", for the person who must fix it; holds no payload */
 };
 
-/* Decodes exactly one value that fills [data, data+len); anything left over is an error. Refused by both:
- * nesting deeper than PL_MAX_DEPTH, integers beyond +-PL_INT_MAX, non-finite numbers, duplicate keys, U+0000 in
- * keys, invalid UTF-8 (also surrogates and overlongs). JSON is RFC 8259; a number without fraction and exponent is
- * an integer. MessagePack: keys must be str; bin and ext are refused; a declared length beyond the bytes
- * present is refused before anything is allocated for it; integers of any width and float32 are accepted.
- * 0 and *ret in the arena (strings are copies in the arena), or PL_ERR_MALFORMED, or PL_ERR_UTF8 when invalid
- * UTF-8 is what is wrong, or PL_ERR_NOMEM when the JSON library found memory short; then *err says what (err may be
- * NULL). What was put into the arena until then is freed with it. */
+/* Decodes exactly one value that fills [data, data+len); anything left over is an error. Refused by
+ * both: nesting deeper than PL_MAX_DEPTH, integers beyond +-PL_INT_MAX, non-finite numbers,
+ * duplicate keys, U+0000 in keys, invalid UTF-8 (also surrogates and overlongs). JSON is RFC 8259;
+ * a number without fraction and exponent is an integer. MessagePack: keys must be str; bin and ext
+ * are refused; a declared length beyond the bytes present is refused before anything is allocated
+ * for it; integers of any width and float32 are accepted. 0 and *ret in the arena (strings are
+ * copies in the arena), or PL_ERR_MALFORMED, or PL_ERR_UTF8 when invalid UTF-8 is what is wrong, or
+ * PL_ERR_NOMEM when the JSON library found memory short; then *err says what (err may be NULL).
+ * What was put into the arena until then is freed with it. */
 int pl_decode(enum pl_codec codec, const void *data, size_t len, struct pl_arena *a,
               const struct pl_value **ret, struct pl_decode_error *err);
 
-/* Writes values in order, without building a tree. Counts are given ahead (MessagePack needs them); the
- * writer closes JSON brackets by itself when a container is full. Writing what the counts do not allow, an
- * integer beyond +-PL_INT_MAX or a real that is not finite is a bug (asserts); text must be valid UTF-8. JSON is
- * compact, with only the escapes RFC 8259 demands; reals in the shortest form that reads back equal and always
- * with a fraction or exponent, so that they stay reals. MessagePack in the shortest form; reals are float64. */
+/* Writes values in order, without building a tree. Counts are given ahead (MessagePack needs them);
+ * the writer closes JSON brackets by itself when a container is full. Writing what the counts do
+ * not allow, an integer beyond +-PL_INT_MAX or a real that is not finite is a bug (asserts); text
+ * must be valid UTF-8. JSON is compact, with only the escapes RFC 8259 demands; reals in the
+ * shortest form that reads back equal and always with a fraction or exponent, so that they stay
+ * reals. MessagePack in the shortest form; reals are float64. */
 struct pl_writer {
     enum pl_codec codec;
     struct pl_buf *out;

@@ -3,11 +3,12 @@
 
 #include "protocol/value.h"
 
-/* A codec is one of these tables. json.c and msgpack.c are the only ones who implement it; value.c (decoding)
- * and writer.c (encoding) the only ones who call it.
+/* A codec is one of these tables. json.c and msgpack.c are the only ones who implement it; value.c
+ * (decoding) and writer.c (encoding) the only ones who call it.
  *
- * The writer keeps the counts; a codec only puts bytes. What separates and closes (JSON's commas, colons and
- * brackets) is asked of it before each item and after each full container; NULL means nothing is needed. */
+ * The writer keeps the counts; a codec only puts bytes. What separates and closes (JSON's commas,
+ * colons and brackets) is asked of it before each item and after each full container; NULL means
+ * nothing is needed. */
 enum pl_codec_place {
     PL_PLACE_ELEMENT,
     PL_PLACE_KEY,

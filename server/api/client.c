@@ -151,7 +151,8 @@ static void register_by_backend(struct pl_api_request *r)
         free(g);
         return;
     }
-    /* The body must outlive the request: decoded again into an arena of its own would cost twice, so it is handed over. */
+    /* The body must outlive the request: decoded again into an arena of its own would cost twice,
+     * so it is handed over. */
     g->arena = *r->http->arena;
     *r->http->arena = (struct pl_arena){0};
     status = pl_parse_register(v, &g->arena, &limits, &g->body, &error);

@@ -36,7 +36,8 @@ static const char *type_of(const char *path)
     return NULL;
 }
 
-/* Letters, digits, '-', '_', and a '.' or '/' between them: nothing that climbs out of the folder. */
+/* Letters, digits, '-', '_', and a '.' or '/' between them: nothing that climbs out of the folder.
+ */
 static bool is_plain(struct pl_str s)
 {
     char before = '/';

@@ -5,13 +5,15 @@
 
 #include "server/base/config.h"
 
-/* The wiring: configuration -> bus, hub, auth, net; and their life: start, ready, reload (SIGHUP), stop (SIGTERM, SIGINT). */
+/* The wiring: configuration -> bus, hub, auth, net; and their life: start, ready, reload (SIGHUP),
+ * stop (SIGTERM, SIGINT). */
 struct pl_server_options {
     struct pl_config_sources sources; /* read again by a reload */
     bool dev;
 };
 
-/* Runs until it is told to stop. 0; 1 when something failed (said on stderr); 2 when the configuration is wrong. */
+/* Runs until it is told to stop. 0; 1 when something failed (said on stderr); 2 when the
+ * configuration is wrong. */
 int pl_server_run(const struct pl_server_options *o);
 
 /* Loads the configuration and the keys it names, says what is wrong on stderr. 0 or 2. */

@@ -5,8 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A growable byte buffer. {0} is an empty one, which holds no memory. Appending cannot fail: whoever appends what a peer sent
- * checks a limit first. */
+/* A growable byte buffer. {0} is an empty one, which holds no memory. Appending cannot fail:
+ * whoever appends what a peer sent checks a limit first. */
 struct pl_buf {
     uint8_t *data; /* NULL while cap is 0 */
     size_t len, cap;

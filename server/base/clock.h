@@ -4,8 +4,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The only places that read clocks and randomness; only server/app, server/net and server/cli call them.
- * Everything else gets time as an argument. */
+/* The only places that read clocks and randomness; only server/app, server/net and server/cli call
+ * them. Everything else gets time as an argument. */
 uint64_t pl_clock_mono_ms(void); /* CLOCK_MONOTONIC */
 uint64_t pl_clock_mono_us(void);
 int64_t pl_clock_unix_ms(void); /* CLOCK_REALTIME */

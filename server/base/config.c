@@ -164,8 +164,8 @@ static void nearest(const char *name, void (*name_of)(char *out, size_t i),
     name_of(out, best);
 }
 
-/* A value is quoted only where its option was found and refused it. The secrets' type refuses nothing, and
- * what stands behind a misspelt name is not shown. */
+/* A value is quoted only where its option was found and refused it. The secrets' type refuses
+ * nothing, and what stands behind a misspelt name is not shown. */
 static int assign(struct pl_config_loader *l, size_t i, const char *text)
 {
     const struct pl_option_value *opt = &rows[i].value;

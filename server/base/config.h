@@ -16,14 +16,14 @@
  *   WORDS   struct pl_strings      may be repeated; each is split at commas and blanks
  *   BOOL    bool                   on off true false yes no 1 0
  *   INT     int64_t                decimal, min..max
- *   BYTES   int64_t                decimal with optional KiB, MiB, GiB (also K, M, G), min..max bytes
- *   DURATION int64_t (ms)          decimal with ms, s (default), m, h, d; min..max ms
+ *   BYTES   int64_t                decimal with optional KiB, MiB, GiB (also K, M, G), min..max
+ * bytes DURATION int64_t (ms)          decimal with ms, s (default), m, h, d; min..max ms
  *   ALGORITHM, PHASE, LOG_LEVEL, LOG_FORMAT   int (an enum)      one of a list of words
  * reload: LIVE (applied in place by SIGHUP) or START (needs a restart).
  *
- * Sources, later ones win: default, file, environment PARLEY_SECTION_KEY, --set section.key=value. The first
- * entry of a LIST or WORDS from a source replaces the entries of earlier sources, further ones append. In the
- * environment, entries of a LIST are separated by newlines. */
+ * Sources, later ones win: default, file, environment PARLEY_SECTION_KEY, --set section.key=value.
+ * The first entry of a LIST or WORDS from a source replaces the entries of earlier sources, further
+ * ones append. In the environment, entries of a LIST are separated by newlines. */
 
 struct pl_strings {
     char **items;
@@ -69,12 +69,12 @@ struct pl_config {
 };
 
 struct pl_config_error {
-    char text
-        [512]; /* "parley.conf:12: queue.ttl = \"abc\": a duration such as 500ms, 120s, 2m, …" */
+    char text[512]; /* "parley.conf:12: queue.ttl = \"abc\": a duration such as 500ms, 120s, 2m, …"
+                     */
 };
 
-/* What to read, in order. set: strings "section.key=value" from the command line. getenv_fn: NULL for the
- * process's environment. file: NULL for none. */
+/* What to read, in order. set: strings "section.key=value" from the command line. getenv_fn: NULL
+ * for the process's environment. file: NULL for none. */
 struct pl_config_sources {
     const char *file;
     const char *const *set;
@@ -83,13 +83,14 @@ struct pl_config_sources {
 };
 
 /* 0 and a new config, or -1 with the first error: it names the file and line (or "--set", or the
- * environment variable), the key, and what is accepted; an unknown key names the nearest known one. */
+ * environment variable), the key, and what is accepted; an unknown key names the nearest known one.
+ */
 int pl_config_load(const struct pl_config_sources *src, struct pl_config **ret,
                    struct pl_config_error *err);
 void pl_config_free(struct pl_config *cfg);
 
-/* Copies the LIVE options of `from` into `into` (deep), and returns in *ret_ignored the section.key of the
- * first START option that differs and so was not applied, or NULL. Static string. */
+/* Copies the LIVE options of `from` into `into` (deep), and returns in *ret_ignored the section.key
+ * of the first START option that differs and so was not applied, or NULL. Static string. */
 void pl_config_apply_live(struct pl_config *into, const struct pl_config *from,
                           const char **ret_ignored);
 

@@ -80,8 +80,8 @@ static int on_pair(void *arg, const char *section, const char *key, const char *
     return !l->failed;
 }
 
-/* Debian's inih is configured at run time. No comments behind values: a secret may hold " ;". No continued
- * values: an indented line is a line like any other. */
+/* Debian's inih is configured at run time. No comments behind values: a secret may hold " ;". No
+ * continued values: an indented line is a line like any other. */
 static void configure_inih(void)
 {
     ini_use_stack = false;

@@ -4,8 +4,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* An intrusive, circular, doubly linked list. A head and a node are the same thing; a node that is in no
- * list points at itself, so removing twice is harmless. */
+/* An intrusive, circular, doubly linked list. A head and a node are the same thing; a node that is
+ * in no list points at itself, so removing twice is harmless. */
 struct pl_list {
     struct pl_list *prev, *next;
 };

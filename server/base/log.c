@@ -60,8 +60,8 @@ static unsigned sequence_length(uint8_t lead)
     return lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
 }
 
-/* Bytes of the UTF-8 sequence at s, or 0 if it is not one. The bounds of the second byte keep out overlong
- * forms, surrogates and what is beyond U+10FFFF. */
+/* Bytes of the UTF-8 sequence at s, or 0 if it is not one. The bounds of the second byte keep out
+ * overlong forms, surrogates and what is beyond U+10FFFF. */
 static unsigned utf8_sequence(const uint8_t *s)
 {
     const uint8_t lowest = s[0] == 0xe0 ? 0xa0 : s[0] == 0xf0 ? 0x90 : 0x80;
@@ -85,8 +85,8 @@ static bool is_control(const uint8_t *s, unsigned len)
     return s[0] < 0x20 || s[0] == 0x7f || (len == 2 && s[0] == 0xc2 && s[1] < 0xa0);
 }
 
-/* A JSON string, in both formats, so a reader of either needs one unescaper. What is not UTF-8 becomes
- * U+FFFD. */
+/* A JSON string, in both formats, so a reader of either needs one unescaper. What is not UTF-8
+ * becomes U+FFFD. */
 static void append_quoted(struct pl_buf *out, const char *text)
 {
     const uint8_t *s = (const uint8_t *)text;
@@ -153,8 +153,8 @@ static void emit(const char *line, size_t len)
 {
     ssize_t written;
 
-    /* One write per line keeps the lines of sibling processes apart. A log that takes nothing more (a full
-     * pipe that does not block) loses lines; the server goes on. */
+    /* One write per line keeps the lines of sibling processes apart. A log that takes nothing more
+     * (a full pipe that does not block) loses lines; the server goes on. */
     do {
         written = write(STDERR_FILENO, line, len);
     } while (written < 0 && errno == EINTR);
@@ -211,7 +211,8 @@ static bool is_kind(const struct kind *k, enum pl_log_level level, const char *e
     return k->level == level && k->event[0] && strncmp(k->event, event, EVENT_SIZE - 1) == 0;
 }
 
-/* Makes the slot that of this kind. Its last one is forgotten, but not what it still had to report. */
+/* Makes the slot that of this kind. Its last one is forgotten, but not what it still had to report.
+ */
 static struct kind *kind_of(int64_t unix_ms, uint64_t mono_ms, enum pl_log_level level,
                             const char *event)
 {

@@ -4,10 +4,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Structured logs on stderr: one line per record, an event name and fields, as key=value or JSON. Never a
- * token, never a payload, of a queue id only its first 6 characters. The function that decides logs; one
- * that returns an error does not. Of records with the same event name and level, five are written within a
- * second; more are counted, and the count comes with the next one that is (field repeated=N). */
+/* Structured logs on stderr: one line per record, an event name and fields, as key=value or JSON.
+ * Never a token, never a payload, of a queue id only its first 6 characters. The function that
+ * decides logs; one that returns an error does not. Of records with the same event name and level,
+ * five are written within a second; more are counted, and the count comes with the next one that is
+ * (field repeated=N). */
 enum pl_log_level {
     PL_LOG_DEBUG,
     PL_LOG_INFO,
@@ -41,7 +42,8 @@ struct pl_field {
 void pl_log_write(enum pl_log_level level, const char *event, const struct pl_field *fields,
                   unsigned field_count);
 
-/* Redirects records, for tests: called with each whole line instead of writing it. NULL restores. */
+/* Redirects records, for tests: called with each whole line instead of writing it. NULL restores.
+ */
 void pl_log_redirect(void (*sink)(const char *line, void *arg), void *arg);
 
 #endif

@@ -3,8 +3,8 @@
 
 #include "server/base/log.h"
 
-/* pl_log_write with the time passed in. Wall time is what is printed; monotonic time is what decides
- * whether a record repeats. */
+/* pl_log_write with the time passed in. Wall time is what is printed; monotonic time is what
+ * decides whether a record repeats. */
 void pl_log__write_at(int64_t unix_ms, uint64_t mono_ms, enum pl_log_level level, const char *event,
                       const struct pl_field *fields, unsigned field_count);
 

@@ -81,7 +81,8 @@ static void rehash(struct pl_map *m, uint32_t bucket_count)
     free(old.buckets);
 }
 
-/* Both directions happen here and not in remove: there, a loop that removes would lose its place. */
+/* Both directions happen here and not in remove: there, a loop that removes would lose its place.
+ */
 static void resize(struct pl_map *m)
 {
     uint32_t want = m->bucket_count;

@@ -49,7 +49,8 @@ enum {
     BOUNDS = sizeof(pl_histogram_bounds_us) / sizeof(pl_histogram_bounds_us[0])
 };
 
-/* Each observation is in one bucket here; the export adds them up. The count of all is the series' value. */
+/* Each observation is in one bucket here; the export adds them up. The count of all is the series'
+ * value. */
 static struct histogram {
     uint64_t buckets[BOUNDS];
     uint64_t sum_us;

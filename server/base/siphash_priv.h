@@ -4,8 +4,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* SipHash-1-3 (Aumasson, Bernstein) of len bytes under a 128-bit key, its two halves as little-endian
- * integers. */
+/* SipHash-1-3 (Aumasson, Bernstein) of len bytes under a 128-bit key, its two halves as
+ * little-endian integers. */
 uint64_t pl_siphash__13(const void *data, size_t len, uint64_t k0, uint64_t k1);
 
 #endif

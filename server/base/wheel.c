@@ -10,10 +10,10 @@ enum {
     WORD_BITS = 64
 };
 
-/* Time in units of a level: level 0 counts ticks, each further level 256 units of the one below. A timer
- * lies in the lowest level where it is less than a full turn ahead, so there it is 1 to 255 units ahead
- * (0 on level 0: overdue, in the slot of now_tick, which nothing else can be in). When time enters a slot
- * of a higher level, its timers are placed again, lower down. */
+/* Time in units of a level: level 0 counts ticks, each further level 256 units of the one below. A
+ * timer lies in the lowest level where it is less than a full turn ahead, so there it is 1 to 255
+ * units ahead (0 on level 0: overdue, in the slot of now_tick, which nothing else can be in). When
+ * time enters a slot of a higher level, its timers are placed again, lower down. */
 static uint64_t unit_of(uint64_t tick, int level)
 {
     return tick >> (level * PL_WHEEL_BITS);
@@ -115,7 +115,8 @@ static unsigned next_used(const struct pl_wheel *w, int level, unsigned from)
     return 0;
 }
 
-/* The next tick at which there is something to do: a timer is due or a slot is entered. UINT64_MAX: none. */
+/* The next tick at which there is something to do: a timer is due or a slot is entered. UINT64_MAX:
+ * none. */
 static uint64_t next_event(const struct pl_wheel *w)
 {
     uint64_t soonest = UINT64_MAX;
@@ -161,8 +162,8 @@ static void cascade(struct pl_wheel *w)
     }
 }
 
-/* All that is due is collected before the first call: a callback that sets a timer in the past waits for
- * the next advance, and one that cancels takes the timer out of `due`. */
+/* All that is due is collected before the first call: a callback that sets a timer in the past
+ * waits for the next advance, and one that cancels takes the timer out of `due`. */
 void pl_wheel_advance(struct pl_wheel *w, uint64_t now_ms)
 {
     uint64_t target = now_ms / PL_WHEEL_TICK_MS;

@@ -5,8 +5,8 @@
 #include "server/core/bus.h"
 #include "server/core/hub.h"
 
-/* The embedded bus: one process, ids from the clock, the hub's rings as the log. A restart is an honest new epoch: the first
- * id is the current time x 1024, above every id given before. */
+/* The embedded bus: one process, ids from the clock, the hub's rings as the log. A restart is an
+ * honest new epoch: the first id is the current time x 1024, above every id given before. */
 struct pl_memory_bus;
 
 extern const struct pl_bus_ops pl_memory_bus_ops;

@@ -80,7 +80,8 @@ void pl_channel__free(struct pl_channel *c)
     free(c);
 }
 
-/* Nothing would be lost with it: nobody is in it, nobody may be, and there is no history to remember. */
+/* Nothing would be lost with it: nobody is in it, nobody may be, and there is no history to
+ * remember. */
 static bool is_blank(const struct pl_channel *c)
 {
     return c->refs == 0 && c->whole.count + c->narrowed.count == 0 && c->ring_count == 0 &&
@@ -191,7 +192,8 @@ uint32_t pl_channel__after(const struct pl_channel *c, int64_t id)
 
 void pl_channel__keep_early(struct pl_channel *c, struct pl_event *e, int64_t prev)
 {
-    /* Too many to keep: what is kept from here on does not join on to the log, which is read again then. */
+    /* Too many to keep: what is kept from here on does not join on to the log, which is read again
+     * then. */
     if (c->early_count >= (uint64_t)c->hub->cfg->channel_ring_events) {
         pl_channel__drop_early(c);
     }

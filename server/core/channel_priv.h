@@ -5,8 +5,8 @@
 #include "server/base/map.h"
 #include "server/core/event_priv.h"
 
-/* A channel: the ring of its newest events, and who is in it. Events are shared between rings; queues hold cursors,
- * never copies.
+/* A channel: the ring of its newest events, and who is in it. Events are shared between rings;
+ * queues hold cursors, never copies.
  *
  *     pl_event (counted) <-- ring of channel A
  *              ^------------ ring of channel B          pl_queue -- pl_sub --> channel
@@ -31,8 +31,9 @@ struct pl_topic {
     char name[];
 };
 
-/* A queue in a channel its user is granted. The three ids say what is pending without holding it, so that a cursor far
- * behind a busy ring is served when nothing of what was trimmed concerned the queue (rule 5). */
+/* A queue in a channel its user is granted. The three ids say what is pending without holding it,
+ * so that a cursor far behind a busy ring is served when nothing of what was trimmed concerned the
+ * queue (rule 5). */
 struct pl_sub {
     struct pl_queue *queue;
     struct pl_channel *channel;
@@ -125,8 +126,9 @@ void pl_channel__leave(struct pl_sub *s); /* frees its topics */
 void pl_channel__moved(struct pl_sub *s);
 struct pl_topic *pl_channel__topic(const struct pl_channel *c, struct pl_str name);
 
-/* Narrowing of a sub; see pl_queue_subscribe. since: of a topic that was not in it before, the applied id. From the
- * whole to a set: what is pending of its topics stays due. limit: topics of this sub. */
+/* Narrowing of a sub; see pl_queue_subscribe. since: of a topic that was not in it before, the
+ * applied id. From the whole to a set: what is pending of its topics stays due. limit: topics of
+ * this sub. */
 int pl_sub__add_topic(struct pl_sub *s, struct pl_str topic, int64_t since, uint32_t limit);
 /* Exactly these, as far as the limit goes. */
 void pl_sub__narrow_to(struct pl_sub *s, const struct pl_str *topics, size_t count, int64_t since,

@@ -5,8 +5,8 @@
 #include "server/base/metrics.h"
 #include "server/core/queue_priv.h"
 
-/* Delivery: push to queues that are up to date, pull for those that are not. Both ask the same predicate, and both leave the
- * same marks, so that a later resume knows what was due. */
+/* Delivery: push to queues that are up to date, pull for those that are not. Both ask the same
+ * predicate, and both leave the same marks, so that a later resume knows what was due. */
 
 /* ---- rule 3 ---- */
 
@@ -288,7 +288,8 @@ static struct pl_event *least(const struct pull *p)
     return found;
 }
 
-/* By id: what one channel has from the log and another from its announcement are two copies of one event. */
+/* By id: what one channel has from the log and another from its announcement are two copies of one
+ * event. */
 static bool stands_at(const struct pull *p, const struct reader *r, const struct pl_event *e)
 {
     const struct pl_ring_entry *entry = peek(p, r);
@@ -419,11 +420,9 @@ static size_t list_lost(struct pl_queue *q, int64_t to, const struct pl_sub **lo
     return count;
 }
 
-/* The client may not get this answer and ask again from where it was: what was lost stays due until it acks. */
+/* What was lost stays due until it is acknowledged (pl_sub.first): the client may not get this answer, and ask again. */
 static void jump_to(struct pl_queue *q, int64_t to)
 {
-    int64_t before = q->sent;
-
     if (q->hole != 0 && q->catchup != PL_CATCHUP_TRIMMED) {
         q->hole_told = to;
     }
@@ -434,9 +433,6 @@ static void jump_to(struct pl_queue *q, int64_t to)
     for (uint32_t i = 0; i < q->sub_count; i++) {
         struct pl_sub *s = &q->subs[i];
 
-        if (s->first == 0 && before < to) {
-            s->first = (before > q->acked ? before : q->acked) + 1;
-        }
         s->last = to > s->last ? to : s->last;
         s->pending = s->pending > to ? s->pending : 0;
     }

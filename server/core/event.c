@@ -181,7 +181,8 @@ void pl_event__unref(struct pl_event *e)
     free(e);
 }
 
-/* The other codecs are made from the JSON bytes, which begin {"event_id":N, and go on with the body. */
+/* The other codecs are made from the JSON bytes, which begin {"event_id":N, and go on with the
+ * body. */
 static void encode_from_json(struct pl_event *e, enum pl_codec codec)
 {
     struct pl_str json = pl_event__bytes(e, PL_JSON);

@@ -5,8 +5,9 @@
 #include "server/core/bus.h"
 #include "server/core/hub.h"
 
-/* An applied event: immutable, counted, shared by the rings of its channels. Its bytes exist once per codec: the frame of the
- * message that carries just this event, made on first need; batches take the event's bytes out of it. */
+/* An applied event: immutable, counted, shared by the rings of its channels. Its bytes exist once
+ * per codec: the frame of the message that carries just this event, made on first need; batches
+ * take the event's bytes out of it. */
 struct pl_event {
     uint32_t refs;
     bool has_subscribers;

@@ -229,7 +229,8 @@ static void sub_pull(struct pl_sub *s, void *arg)
     pl_deliver__pull(s->queue);
 }
 
-/* A hole turned up: the event id (or something from there on) was not in the ring while the channel passed for whole. */
+/* A hole turned up: the event id (or something from there on) was not in the ring while the channel
+ * passed for whole. */
 static void sub_missed(struct pl_sub *s, int64_t id)
 {
     struct pl_queue *q = s->queue;
@@ -238,9 +239,10 @@ static void sub_missed(struct pl_sub *s, int64_t id)
     if (id > s->channel->gap_to || id <= s->joined || id <= s->last || id > told) {
         return;
     }
-    /* Where the cursor has passed it cannot be filled in any more, only told; a client without a link may come back from before. */
+    /* Where the cursor has passed it cannot be filled in any more, only told; a client without a
+     * link may come back from before. */
     q->hole = q->hole == 0 || id < q->hole ? id : q->hole;
-    if (q->link != NULL || id <= q->acked) {
+    if (q->link != NULL) {
         q->catchup = PL_CATCHUP_GAP;
     }
 }
@@ -282,7 +284,8 @@ static void go_live(struct pl_channel *c)
     for_each_sub(c, sub_pull, NULL);
 }
 
-/* The node has got to id: all that was sequenced up to it in the channels open here is in their rings. */
+/* The node has got to id: all that was sequenced up to it in the channels open here is in their
+ * rings. */
 static void advance(struct pl_hub *h, int64_t id)
 {
     h->applied = id > h->applied ? id : h->applied;
@@ -387,7 +390,8 @@ static void take_log(struct pl_channel *c, const struct pl_bus_log_entry *entrie
     }
 }
 
-/* What was announced meanwhile follows the log; false if it does not join on (the log was read too early). */
+/* What was announced meanwhile follows the log; false if it does not join on (the log was read too
+ * early). */
 static bool take_early(struct pl_channel *c)
 {
     for (uint32_t i = 0; i < c->early_count; i++) {

@@ -13,10 +13,11 @@
 #include "server/core/bus.h"
 #include "server/core/link.h"
 
-/* The hub is one node's core: the server without a network. It holds channels with their rings, user records,
- * and queues with their cursors, and decides who gets which event when (docs/delivery.md, whose rules comments name by number). It does no
- * I/O and reads no clock: time is set by pl_hub_set_time and by advancing the wheel; clients are reached through
- * pl_link_ops, the other nodes through pl_bus_ops. Single-threaded; link and bus callbacks never re-enter it. */
+/* The hub is one node's core: the server without a network. It holds channels with their rings,
+ * user records, and queues with their cursors, and decides who gets which event when
+ * (docs/delivery.md, whose rules comments name by number). It does no I/O and reads no clock: time
+ * is set by pl_hub_set_time and by advancing the wheel; clients are reached through pl_link_ops,
+ * the other nodes through pl_bus_ops. Single-threaded; link and bus callbacks never re-enter it. */
 struct pl_hub;
 struct pl_queue;
 struct pl_user;
@@ -52,16 +53,17 @@ void pl_hub_stats(const struct pl_hub *h, struct pl_hub_stats *ret);
 
 /* ---- what a bus tells the core ---- */
 
-/* An event was sequenced. prevs[i]: the id before it in channels[i], as the log has it. Applied to every open channel of it at first
- * sight; copies are ignored. Returns how many links it was handed to. */
+/* An event was sequenced. prevs[i]: the id before it in channels[i], as the log has it. Applied to
+ * every open channel of it at first sight; copies are ignored. Returns how many links it was handed
+ * to. */
 uint32_t pl_hub_bus_event(struct pl_hub *h, int64_t id, const struct pl_bus_event *e,
                           const int64_t *prevs);
 void pl_hub_bus_change(struct pl_hub *h, int64_t id, const struct pl_bus_change *c);
 /* Nothing else was sequenced up to id (canary, quiet bus). */
 void pl_hub_bus_applied(struct pl_hub *h, int64_t id);
 
-/* The answer to open: the channel's log after `floor` (= the after_id asked for, or higher where the log is trimmed),
- * oldest first, known whole up to whole_to. */
+/* The answer to open: the channel's log after `floor` (= the after_id asked for, or higher where
+ * the log is trimmed), oldest first, known whole up to whole_to. */
 struct pl_bus_log_entry {
     int64_t id;
     int64_t prev; /* in this channel */
@@ -72,11 +74,12 @@ void pl_hub_bus_opened(struct pl_hub *h, struct pl_str channel, int64_t floor,
 
 /* ---- identity and rights ---- */
 
-/* What a verified token says, applied to the user's record. reach_back: grants count from as far back as there is history
- * (register, hello); else from now (refresh). An old token (iat before the record's last backend change, or before the newest
- * token's) gives identity only. PL_ERR_DISCONNECTED: the user was disconnected after the token was issued, or is blocked.
- * PL_ERR_TOKEN_EXPIRED: an unknown user's token from before something that limits.users made the hub forget.
- * PL_ERR_OVERLOADED: limits.users. */
+/* What a verified token says, applied to the user's record. reach_back: grants count from as far
+ * back as there is history (register, hello); else from now (refresh). An old token (iat before the
+ * record's last backend change, or before the newest token's) gives identity only.
+ * PL_ERR_DISCONNECTED: the user was disconnected after the token was issued, or is blocked.
+ * PL_ERR_TOKEN_EXPIRED: an unknown user's token from before something that limits.users made the
+ * hub forget. PL_ERR_OVERLOADED: limits.users. */
 struct pl_token_claims {
     struct pl_str user_id;
     const struct pl_membership *membership;
@@ -104,12 +107,14 @@ void pl_user_write_other_channels(const struct pl_user *u, struct pl_writer *w);
 
 /* ---- queues ---- */
 
+/* 32 hexadecimal digits (128 random bits) and a NUL. */
 enum {
     PL_QUEUE_ID_SIZE = 33
-}; /* 32 hexadecimal digits (128 random bits) and a NUL */
+};
 
-/* A new queue for a user that has a record. narrowing: NULL takes the record's. token_exp_ms: 0 for a queue made with an API
- * key. position: where delivery starts; < 0 means now. PL_ERR_OVERLOADED or PL_ERR_RATE_LIMITED (queues_per_user) at limits. */
+/* A new queue for a user that has a record. narrowing: NULL takes the record's. token_exp_ms: 0 for
+ * a queue made with an API key. position: where delivery starts; < 0 means now. PL_ERR_OVERLOADED
+ * or PL_ERR_RATE_LIMITED (queues_per_user) at limits. */
 int pl_queue_new(struct pl_hub *h, struct pl_user *u, const struct pl_membership *narrowing,
                  int64_t token_exp_ms, int64_t position, struct pl_queue **ret);
 struct pl_queue *pl_queue_find(struct pl_hub *h, struct pl_str queue_id); /* NULL: gone */
@@ -130,40 +135,44 @@ void pl_queue_touch(struct pl_queue *q);
 bool pl_queue_take_message(struct pl_queue *q);
 bool pl_queue_take_publish(struct pl_queue *q);
 
-/* The client has everything up to here (rule 7). Ignored when it goes back or lies beyond what was applied. */
+/* The client has everything up to here (rule 7). Ignored when it goes back or lies beyond what was
+ * applied. */
 void pl_queue_ack(struct pl_queue *q, int64_t id);
 int64_t pl_queue_acked(const struct pl_queue *q);
 
-/* Narrowing by the client (docs/delivery.md, Rights). PL_ERR_FORBIDDEN: the channel is not granted; PL_ERR_TOO_BIG: limits.topics_per_queue.
- * topic len 0: the whole channel. */
+/* Narrowing by the client (docs/delivery.md, Rights). PL_ERR_FORBIDDEN: the channel is not granted;
+ * PL_ERR_TOO_BIG: limits.topics_per_queue. topic len 0: the whole channel. */
 int pl_queue_subscribe(struct pl_queue *q, struct pl_str channel, struct pl_str topic);
 int pl_queue_unsubscribe(struct pl_queue *q, struct pl_str channel, struct pl_str topic);
 
-/* Gives the queue this link; delivery goes on after `position` (< 0: from the last ack; a fresh queue: from its start). An older link
- * gets `end(PL_ERR_REPLACED)` first. The first messages (a catch-up, what was missed) are NOT sent from inside: call
- * pl_queue_writable after saying welcome, or after deciding to hold the poll. resumed_from for metrics is kept inside. */
+/* Gives the queue this link; delivery goes on after `position` (< 0: from the last ack; a fresh
+ * queue: from its start). An older link gets `end(PL_ERR_REPLACED)` first. The first messages (a
+ * catch-up, what was missed) are NOT sent from inside: call pl_queue_writable after saying welcome,
+ * or after deciding to hold the poll. resumed_from for metrics is kept inside. */
 void pl_queue_attach(struct pl_queue *q, struct pl_link *l, int64_t position);
-/* The link goes away by itself (socket closed, poll timed out or abandoned); the queue stays. Harmless if not attached. */
+/* The link goes away by itself (socket closed, poll timed out or abandoned); the queue stays.
+ * Harmless if not attached. */
 void pl_link_detach(struct pl_link *l);
-/* The link can take bytes: sends what the queue has to get (signals, catch-up, events), until it is up to date or the link is
- * full or spent. */
+/* The link can take bytes: sends what the queue has to get (signals, catch-up, events), until it is
+ * up to date or the link is full or spent. */
 void pl_queue_writable(struct pl_queue *q);
 /* Says catchup_required with this reason at the next chance (a queue that had to be made anew). */
 void pl_queue_require_catchup(struct pl_queue *q);
 
-/* The position of rule 5 that may be told to the client now: what has been sent, or examined when nothing is pending.
- * Telling it is remembered as sent. */
+/* The position of rule 5 that may be told to the client now: what has been sent, or examined when
+ * nothing is pending. Telling it is remembered as sent. */
 int64_t pl_queue_tell_position(struct pl_queue *q);
 /* Where delivery goes on from after attach: `last_event_id` of welcome. */
 int64_t pl_queue_position(const struct pl_queue *q);
 
-/* Answers a held poll with no events: time is up, or a goaway is due. The frame carries signals, goaway, transports where due. */
+/* Answers a held poll with no events: time is up, or a goaway is due. The frame carries signals,
+ * goaway, transports where due. */
 void pl_queue_answer_empty(struct pl_queue *q);
 
 /* ---- for all queues ---- */
 
-/* Every link gets a goaway (reason "transport" or "draining"), each with its own reconnect_after_ms spread over spread_ms; held polls are
- * answered. only: PL_TRANSPORT_NONE for all. */
+/* Every link gets a goaway (reason "transport" or "draining"), each with its own reconnect_after_ms
+ * spread over spread_ms; held polls are answered. only: PL_TRANSPORT_NONE for all. */
 void pl_hub_goaway(struct pl_hub *h, enum pl_transport only, const char *reason, int64_t spread_ms);
 /* Takes every link off with `end(status)`. */
 void pl_hub_end_links(struct pl_hub *h, int status);

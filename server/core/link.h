@@ -6,9 +6,10 @@
 
 #include "protocol/frame.h"
 
-/* How a queue reaches its client now. Implemented by server/transport/websocket.c (lives as long as the socket)
- * and server/transport/longpoll.c (one poll, one answer), and by the tests' loopback. Embedded in the transport's
- * own struct. A queue has at most one link, a link at most one queue (I6). */
+/* How a queue reaches its client now. Implemented by server/transport/websocket.c (lives as long as
+ * the socket) and server/transport/longpoll.c (one poll, one answer), and by the tests' loopback.
+ * Embedded in the transport's own struct. A queue has at most one link, a link at most one queue
+ * (I6). */
 struct pl_link;
 struct pl_queue;
 
@@ -20,16 +21,19 @@ enum pl_transport {
 
 struct pl_link_ops {
     enum pl_transport transport;
-    /* One answer spends the link: when send returned true the core takes it off its queue, then calls `spent`. */
+    /* One answer spends the link: when send returned true the core takes it off its queue, then
+     * calls `spent`. */
     bool one_answer;
-    /* Hands over one whole message (shared: take a reference to keep it). True: taken, its bytes go out in order.
-     * False: no bytes can be taken now, nothing was; the link calls pl_queue_writable() when they can. Must not call the core.
-     * events: how many events the frame carries. */
+    /* Hands over one whole message (shared: take a reference to keep it). True: taken, its bytes go
+     * out in order. False: no bytes can be taken now, nothing was; the link calls
+     * pl_queue_writable() when they can. Must not call the core. events: how many events the frame
+     * carries. */
     bool (*send)(struct pl_link *l, struct pl_frame *f, uint32_t events);
-    /* The core has taken the link off its queue for good (replaced, token expired, forbidden, …; status says): tell the client
-     * and close. Must not call the core. */
+    /* The core has taken the link off its queue for good (replaced, token expired, forbidden, …;
+     * status says): tell the client and close. Must not call the core. */
     void (*end)(struct pl_link *l, int status);
-    /* One-answer links: the answer was taken and the core will not touch the link again. May be NULL. */
+    /* One-answer links: the answer was taken and the core will not touch the link again. May be
+     * NULL. */
     void (*spent)(struct pl_link *l);
 };
 

@@ -1,5 +1,5 @@
-/* Who is in a channel: whole or narrowed to topics. Arrays with back-indices, so that joining and leaving cost O(1)
- * and a walk touches only those concerned. */
+/* Who is in a channel: whole or narrowed to topics. Arrays with back-indices, so that joining and
+ * leaving cost O(1) and a walk touches only those concerned. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -163,7 +163,8 @@ void pl_sub__widen(struct pl_sub *s, int64_t since)
     if (s->all_since != PL_NARROWED) {
         return;
     }
-    /* What is pending of the topics stays due, so they are kept; a walk finds the sub in `whole` from here on. */
+    /* What is pending of the topics stays due, so they are kept; a walk finds the sub in `whole`
+     * from here on. */
     for (uint32_t i = 0; i < s->topic_count; i++) {
         member_remove(&s->topics[i]);
     }

@@ -3,7 +3,8 @@
 #include "server/base/metrics.h"
 #include "server/core/queue_priv.h"
 
-/* The messages that are made for one queue; those shared by many are the events' own frames (event.c). */
+/* The messages that are made for one queue; those shared by many are the events' own frames
+ * (event.c). */
 
 static const struct {
     const char *name;

@@ -183,7 +183,8 @@ static struct pl_sub *find_sub(const struct pl_queue *q, const struct pl_channel
     return NULL;
 }
 
-/* Subs in the order of the user's grants. Rights change rarely: the array is made anew, and what points into it is told. */
+/* Subs in the order of the user's grants. Rights change rarely: the array is made anew, and what
+ * points into it is told. */
 void pl_queue__sync(struct pl_queue *q, const struct pl_membership *narrowing)
 {
     const struct pl_user *u = q->user;
@@ -452,7 +453,8 @@ struct ahead {
     char queue_id[PL_QUEUE_ID_SIZE];
 };
 
-/* The bus says how far it is: a cursor above that came from elsewhere. One merely above what this node has seen waits. */
+/* The bus says how far it is: a cursor above that came from elsewhere. One merely above what this
+ * node has seen waits. */
 static void on_sequence(void *arg, int status, const int64_t *ids, size_t count)
 {
     struct ahead *a = arg;
@@ -482,7 +484,8 @@ static void ask_if_ahead(struct pl_queue *q)
     q->attaching = false;
 }
 
-/* From before a hole it is served, from behind it told: again, if the client did not get to know. */
+/* From before a hole it is served, from behind it told: again, if the client did not get to know.
+ */
 static void check_hole(struct pl_queue *q, int64_t position)
 {
     if (position < q->hole) {

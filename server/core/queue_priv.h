@@ -24,8 +24,9 @@ enum pl_due {
     PL_DUE_GOAWAY = 4,
 };
 
-/* A queue: one client's identity, narrowing and position. The client's position is `acked`; `sent` is how far the link of now
- * has been served (in the link's order, so everything at or below it went out or did not concern the queue). */
+/* A queue: one client's identity, narrowing and position. The client's position is `acked`; `sent`
+ * is how far the link of now has been served (in the link's order, so everything at or below it
+ * went out or did not concern the queue). */
 struct pl_queue {
     struct pl_map_node node; /* of pl_hub.queues */
     struct pl_list of_user;  /* of pl_user.queues */
@@ -36,10 +37,10 @@ struct pl_queue {
     struct pl_sub *subs;  /* one per standing grant of the user */
     int64_t acked;
     int64_t sent;
-    int64_t offered; /* the event of the walk that is running, so that it is sent once */
-    int64_t hole;    /* least id that a repair found behind the cursor; 0: none */
-    int64_t
-        hole_told; /* the position it was told with: forgotten once that is acknowledged; 0: not yet */
+    int64_t offered;   /* the event of the walk that is running, so that it is sent once */
+    int64_t hole;      /* least id that a repair found behind the cursor; 0: none */
+    int64_t hole_told; /* the position it was told with: forgotten once that is acknowledged; 0: not
+                          yet */
     int64_t token_exp_ms; /* unix, leeway included; 0: does not expire */
     uint64_t touched_ms;
     struct pl_rate messages, publishes;
@@ -67,7 +68,8 @@ void pl_queue__signal(struct pl_queue *q, enum pl_due due);
 int64_t pl_queue__examined(const struct pl_queue *q);
 /* Takes the link off; it is not told. */
 void pl_queue__unlink(struct pl_queue *q);
-/* A channel of the queue became live or ceased to be: counts, and goes on if nothing holds it any more. */
+/* A channel of the queue became live or ceased to be: counts, and goes on if nothing holds it any
+ * more. */
 void pl_queue__channel_state(struct pl_sub *s, bool live);
 
 /* ---- delivery.c ---- */

@@ -60,8 +60,8 @@ static void become_idle(struct pl_user *u)
     pl_list_append(backend_spoke(u) ? &u->hub->idle_long : &u->hub->idle_short, &u->idle);
 }
 
-/* Makes room by forgetting the record idle for longest. What it outranked is remembered for all: an unknown user's
- * token from before that must be fetched anew. */
+/* Makes room by forgetting the record idle for longest. What it outranked is remembered for all: an
+ * unknown user's token from before that must be fetched anew. */
 static bool evict_one(struct pl_hub *h)
 {
     struct pl_list *from = pl_list_empty(&h->idle_short) ? &h->idle_long : &h->idle_short;
@@ -194,7 +194,8 @@ static bool take_grant(const struct pl_user *u, struct pl_grant *g, int64_t id)
     return true;
 }
 
-/* So many taken grants are remembered; beyond that all are forgotten, and from then on a grant that is not known may be one. */
+/* So many taken grants are remembered; beyond that all are forgotten, and from then on a grant that
+ * is not known may be one. */
 static void bound_taken(struct pl_user *u)
 {
     uint32_t kept = 0;
@@ -217,8 +218,8 @@ static void bound_taken(struct pl_user *u)
     u->forgot_taken = true;
 }
 
-/* Makes the standing grants exactly `channels` (sorted). id: of this change; fresh_since: of a grant never given before.
- * True if anything changed. */
+/* Makes the standing grants exactly `channels` (sorted). id: of this change; fresh_since: of a
+ * grant never given before. True if anything changed. */
 static bool set_grants(struct pl_user *u, const struct pl_str *channels, size_t count, int64_t id,
                        int64_t fresh_since)
 {
@@ -348,7 +349,8 @@ static struct pl_narrowing_copy *copy_narrowing(const struct pl_membership *m)
     return copy;
 }
 
-/* Takes the change over into every queue of the user. narrow: its narrowing is for the existing queues too. */
+/* Takes the change over into every queue of the user. narrow: its narrowing is for the existing
+ * queues too. */
 static void spread(struct pl_user *u, const struct pl_membership *m, bool narrow,
                    bool grants_changed)
 {
@@ -464,7 +466,8 @@ size_t pl_user_queue_count(const struct pl_user *u)
     return u->queue_count;
 }
 
-/* Does the grant stand, and is it of this sort? The own channel is of neither: it goes without saying. */
+/* Does the grant stand, and is it of this sort? The own channel is of neither: it goes without
+ * saying. */
 static bool counts(const struct pl_user *u, const struct pl_grant *g, bool communities)
 {
     return g->standing && (pl_channel__community(g->channel) >= 0) == communities &&

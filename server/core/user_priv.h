@@ -5,8 +5,8 @@
 #include "server/base/map.h"
 #include "server/core/hub_priv.h"
 
-/* The user record (docs/delivery.md, Rights): what the user is granted, by whom it was last said, and the default narrowing of new
- * queues. Shared by all queues of the user. */
+/* The user record (docs/delivery.md, Rights): what the user is granted, by whom it was last said,
+ * and the default narrowing of new queues. Shared by all queues of the user. */
 struct pl_grant {
     struct pl_channel *channel;
     int64_t since; /* events above this; of a taken grant: the id it was taken at */
@@ -42,7 +42,8 @@ struct pl_user {
     char id[];
 };
 
-/* An update without version outranks a register that may have read its list before it, for this long. */
+/* An update without version outranks a register that may have read its list before it, for this
+ * long. */
 enum {
     PL_UPDATE_OUTRANKS_MS = 30000
 };
@@ -57,7 +58,8 @@ void pl_user__apply_change(struct pl_hub *h, int64_t id, const struct pl_bus_cha
 void pl_user__sweep(struct pl_hub *h);
 /* The standing grant of a channel, or NULL. */
 const struct pl_grant *pl_user__grant(const struct pl_user *u, const struct pl_channel *c);
-/* user:<id> is granted to that user without anybody saying so: called when such a channel first has an event. */
+/* user:<id> is granted to that user without anybody saying so: called when such a channel first has
+ * an event. */
 void pl_user__grant_own(struct pl_hub *h, struct pl_str channel);
 /* The same for a user who comes after such an event. */
 void pl_user__grant_known_own(struct pl_user *u);

@@ -98,10 +98,11 @@ static bool header_before(const uint8_t *payload, uint8_t first, bool masked, si
     return (h[1] & 0x7f) == (extended == 2 ? 126 : 127) && declared == len;
 }
 
-/* RFC 6455, 5.1: a client's frames are masked, else the connection fails. This libwebsockets does not tell, but it
- * unmasks in place, in the buffer it received into, so the header still stands before the payload (14 bytes before are always
- * readable: the buffer follows the context in one allocation). Only a whole data frame is judged, and only when an
- * unmasked header fits exactly and no masked one does. */
+/* RFC 6455, 5.1: a client's frames are masked, else the connection fails. This libwebsockets does
+ * not tell, but it unmasks in place, in the buffer it received into, so the header still stands
+ * before the payload (14 bytes before are always readable: the buffer follows the context in one
+ * allocation). Only a whole data frame is judged, and only when an unmasked header fits exactly and
+ * no masked one does. */
 static bool is_unmasked(const struct pl_ws_conn *c, const uint8_t *data, size_t len, bool whole)
 {
     static const unsigned extended[] = {0, 2, 8};

@@ -19,7 +19,8 @@ struct pl_http_to {
 void pl_http_to_init(struct pl_http_to *to, struct pl_node *node, struct pl_http_conn *c,
                      const struct pl_http_request *rq, bool cors);
 
-/* Is this Origin allowed? (auth.allowed_origins; none configured: the request's own host; --dev: any localhost too.) */
+/* Is this Origin allowed? (auth.allowed_origins; none configured: the request's own host; --dev:
+ * any localhost too.) */
 bool pl_http_origin_allowed(const struct pl_node *node, struct pl_str origin,
                             const struct pl_str *host);
 
@@ -39,7 +40,8 @@ struct pl_waiting {
     void (*closed)(struct pl_waiting *w); /* the client went away; w is the callee's to free */
 };
 
-/* A kept answer address, for requests answered later: calls to one that lost its client are dropped. */
+/* A kept answer address, for requests answered later: calls to one that lost its client are
+ * dropped. */
 struct pl_http_later {
     struct pl_waiting waiting;
     struct pl_http_to to; /* to.conn is NULL once the client went away */

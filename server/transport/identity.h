@@ -3,8 +3,9 @@
 
 #include "server/transport/node.h"
 
-/* Who a client is: a token, a queue_id, or both, from wherever they came (Authorization, hello, the bearer subprotocol, a
- * query). One path for both transports. Nothing of this asks anybody outside the process. */
+/* Who a client is: a token, a queue_id, or both, from wherever they came (Authorization, hello, the
+ * bearer subprotocol, a query). One path for both transports. Nothing of this asks anybody outside
+ * the process. */
 struct pl_credentials {
     struct pl_str token;    /* len 0: none */
     struct pl_str queue_id; /* len 0: none */
@@ -17,8 +18,8 @@ struct pl_identity {
     const char *reason;      /* of an error: a sentence, or NULL for the status's own */
 };
 
-/* The credentials of an HTTP request: Authorization: Bearer, ?token= where allowed, ?queue_id= or X-Realtime-Queue. False: the
- * query cannot be decoded. */
+/* The credentials of an HTTP request: Authorization: Bearer, ?token= where allowed, ?queue_id= or
+ * X-Realtime-Queue. False: the query cannot be decoded. */
 bool pl_identity_of_request(const struct pl_node *n, const struct pl_http_request *rq,
                             struct pl_credentials *ret);
 
@@ -26,9 +27,10 @@ bool pl_identity_of_request(const struct pl_node *n, const struct pl_http_reques
 int pl_identity_verify(const struct pl_node *n, struct pl_str token, struct pl_arena *a,
                        struct pl_identity *ret);
 
-/* A client that says it has a queue: finds it, checks the token against it, applies what the token says and extends the queue by it.
- * 0; PL_ERR_UNAUTHORIZED (no queue_id, or auth.require_token and no token), PL_ERR_TOKEN_*, PL_ERR_QUEUE_NOT_FOUND (ret->claims are set
- * if a valid token came along), PL_ERR_FORBIDDEN (another user's), PL_ERR_DISCONNECTED. Counts as a sign of life. */
+/* A client that says it has a queue: finds it, checks the token against it, applies what the token
+ * says and extends the queue by it. 0; PL_ERR_UNAUTHORIZED (no queue_id, or auth.require_token and
+ * no token), PL_ERR_TOKEN_*, PL_ERR_QUEUE_NOT_FOUND (ret->claims are set if a valid token came
+ * along), PL_ERR_FORBIDDEN (another user's), PL_ERR_DISCONNECTED. Counts as a sign of life. */
 int pl_identity_queue(struct pl_node *n, const struct pl_credentials *cr, struct pl_arena *a,
                       struct pl_identity *ret);
 

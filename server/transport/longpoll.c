@@ -17,7 +17,8 @@ struct poll {
     char origin[];
 };
 
-/* Phase websocket says that polling is on its way out (RFC 9745, RFC 8594); the answer is the same. */
+/* Phase websocket says that polling is on its way out (RFC 9745, RFC 8594); the answer is the same.
+ */
 static void write_lines(const struct pl_node *n, char *out, size_t size)
 {
     const char *sunset = n->cfg->transport_sunset;

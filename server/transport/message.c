@@ -66,7 +66,8 @@ static int op_ping(struct run *r)
     pl_write_key(&w, "op");
     pl_write_cstr(&w, "pong");
     pl_write_key(&w, "last_event_id");
-    /* Over HTTP the answer travels beside the poll's, so it promises nothing the poll did not bring. */
+    /* Over HTTP the answer travels beside the poll's, so it promises nothing the poll did not
+     * bring. */
     pl_write_int(&w, r->from->over_http ? pl_queue_acked(r->from->queue)
                                         : pl_queue_tell_position(r->from->queue));
     return PL_OK;

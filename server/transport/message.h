@@ -5,8 +5,8 @@
 
 /* What a client's message does, the same on a WebSocket and through POST /realtime/send. */
 
-/* Called exactly once per message, possibly before pl_message_run returns. reply: the encoded reply, or NULL if the message has none; it is
- * the callee's to free. */
+/* Called exactly once per message, possibly before pl_message_run returns. reply: the encoded
+ * reply, or NULL if the message has none; it is the callee's to free. */
 typedef void pl_message_done_fn(void *arg, struct pl_buf *reply);
 
 struct pl_message_from {
@@ -18,8 +18,8 @@ struct pl_message_from {
     bool over_http;        /* hello and pong are not for /realtime/send */
 };
 
-/* v: the decoded message; a: its arena. Counts as a sign of life and against limits.messages_per_s: PL_ERR_RATE_LIMITED is returned and
- * done is not called when it is over; else 0. */
+/* v: the decoded message; a: its arena. Counts as a sign of life and against limits.messages_per_s:
+ * PL_ERR_RATE_LIMITED is returned and done is not called when it is over; else 0. */
 int pl_message_run(const struct pl_message_from *from, const struct pl_value *v, struct pl_arena *a,
                    pl_message_done_fn *done, void *arg);
 

@@ -10,7 +10,8 @@
 #include "server/core/hub.h"
 #include "server/net/net.h"
 
-/* One parleyd process, as the edges see it: what a request or a message needs to be answered. Made by server/app. */
+/* One parleyd process, as the edges see it: what a request or a message needs to be answered. Made
+ * by server/app. */
 struct pl_node {
     const struct pl_config *cfg; /* LIVE options change in place */
     struct pl_hub *hub;

@@ -4,7 +4,8 @@
 #include "server/base/metrics.h"
 #include "server/transport/node.h"
 
-/* Publishing, the same for a backend's POST and a client's message: hands parsed events to the bus, and counts. */
+/* Publishing, the same for a backend's POST and a client's message: hands parsed events to the bus,
+ * and counts. */
 struct pl_publish_from {
     struct pl_node *node;
     enum pl_series source;       /* PL_S_PUBLISHED_BACKEND or _CLIENT */

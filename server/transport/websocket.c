@@ -75,7 +75,8 @@ static bool send_frame(struct websocket *ws, struct pl_frame *f)
     return true;
 }
 
-/* For what cannot be made again (replies): waits in line if the socket is full. Takes over the frame. */
+/* For what cannot be made again (replies): waits in line if the socket is full. Takes over the
+ * frame. */
 static void send_or_keep(struct websocket *ws, struct pl_frame *f)
 {
     if (ws->conn == NULL || ws->closing || send_frame(ws, f)) {

@@ -683,6 +683,44 @@ static void a_loss_from_one_position_is_none_from_a_later_one(void **state)
     pl_queue_writable(q); /* finds the loss, but cannot say it */
     lb_expect_silence(lb_websocket(lb, q, last));
     lb_expect_events(lb_websocket(lb, q, last - 1), last);
+    slow = lb_link_new(lb, PL_TRANSPORT_WEBSOCKET, PL_JSON);
+    slow->refuse = true;
+    pl_queue_attach(q, &slow->base, last + 1);
+    pl_queue_writable(q);
+    lb_expect_silence(lb_websocket(lb, q, last));
+}
+
+static void what_was_sent_but_not_acknowledged_may_be_lost_too(void **state)
+{
+    struct loopback *lb = *state;
+    struct pl_queue *q = lb_queue(lb, "7", "community:1=a");
+    struct lb_link *l = lb_websocket(lb, q, -1);
+    int64_t start = pl_queue_position(q);
+    int64_t ids[3];
+
+    short_rings(lb);
+    for (size_t i = 0; i < COUNT(ids); i++) {
+        ids[i] = lb_publish(lb, .topic = "a");
+    }
+    lb_expect_ids(l, ids, COUNT(ids), __FILE__, __LINE__);
+    (void)publish_many(lb, RING, "community:1", "b");
+    lb_expect_catchup(lb_poll(lb, q, start), "trimmed", "1");
+    lb_expect_catchup(lb_poll(lb, q, ids[0]), "trimmed", "1");
+    lb_expect_no_events(lb_poll_once(lb, q, ids[2]));
+    lb_expect_catchup(lb_poll(lb, q, ids[1]), "trimmed", "1"); /* below its own ack */
+}
+
+static void a_lost_catchup_names_the_same_communities_again(void **state)
+{
+    struct loopback *lb = *state;
+    struct pl_queue *q = lb_queue(lb, "7", "community:1 community:2=a");
+    int64_t start = pl_queue_position(q);
+
+    short_rings(lb);
+    (void)publish_many(lb, RING + 1, "community:1", NULL);
+    (void)publish_many(lb, RING + 1, "community:2", "b");
+    lb_expect_catchup(lb_poll(lb, q, start), "trimmed", "1");
+    lb_expect_catchup(lb_poll(lb, q, start), "trimmed", "1");
 }
 
 static void what_a_grant_does_not_reach_is_no_loss(void **state)
@@ -697,6 +735,8 @@ static void what_a_grant_does_not_reach_is_no_loss(void **state)
     (void)lb_update(lb, "7", "community:1 community:2");
     mine = publish_many(lb, 1, "community:2", NULL);
     lb_expect_events(lb_poll(lb, q, start), mine);
+    pl_queue_ack(q, mine);
+    lb_expect_events(lb_poll(lb, q, start), mine); /* nor from before its own ack */
 }
 
 static void a_grant_that_came_while_away_does_not_make_a_loss_of_what_is_not_due(void **state)
@@ -885,6 +925,8 @@ int main(void)
         TEST(a_loss_outside_communities_names_none),
         TEST(a_lost_catchup_is_told_again_until_it_is_acknowledged),
         TEST(a_loss_from_one_position_is_none_from_a_later_one),
+        TEST(what_was_sent_but_not_acknowledged_may_be_lost_too),
+        TEST(a_lost_catchup_names_the_same_communities_again),
         TEST(what_a_grant_does_not_reach_is_no_loss),
         TEST(a_grant_that_came_while_away_does_not_make_a_loss_of_what_is_not_due),
         TEST(an_old_position_of_a_new_queue_is_told_what_its_rings_lack),

@@ -196,6 +196,7 @@ static void raising_the_percentage_only_adds_users(void **state)
         for (int64_t percent = 0; percent <= 100; percent += 10) {
             lb->cfg->transport_websocket_percent = percent;
             if (strncmp(transports(lb, user), "[\"websocket\"", 12) == 0) {
+                assert_true(percent > 0);
                 before = true;
                 preferring += percent == 50;
             } else {
@@ -287,6 +288,13 @@ static void every_form_of_an_event_counts_also_one_made_for_a_pull(void **state)
     lb_open(packed, q, -1);
     assert_true(packed->spent);
     assert_true(lb_stats(lb).ring_bytes > json + 4000);
+    lb->cfg->channel_total_bytes = 65536;
+    for (int i = 0; i < 10; i++) {
+        (void)lb_publish(lb, .pad = 5000);
+    }
+    packed = lb_link_new(lb, PL_TRANSPORT_LONGPOLL, PL_MSGPACK);
+    lb_open(packed, q, -1);
+    assert_true(lb_stats(lb).ring_bytes <= 65536);
 }
 
 static void a_channel_too_many_forgets_the_idle_one_used_least_recently(void **state)
@@ -359,7 +367,10 @@ static void a_copy_of_an_announcement_is_ignored(void **state)
 
     assert_int_equal(lb_announce(lb, id, 0), 1);
     assert_int_equal(lb_announce(lb, id, 0), 0);
-    lb_expect_events(l, id);
+    assert_int_equal(lb_announce(lb, lb_next_id(lb), id), 1);
+    assert_int_equal(lb_announce(lb, id, 0), 0);
+    assert_int_equal(lb_stats(lb).applied, id + 1);
+    lb_expect_events(l, id, id + 1);
 }
 
 static void a_channel_being_opened_holds_back_exactly_its_queues(void **state)
@@ -444,33 +455,83 @@ static void an_event_from_the_log_and_from_an_announcement_comes_once(void **sta
     lb_expect_events(lb_websocket(lb, q, id - 1), id);
 }
 
+/* A queue in communities 1 and 2 whose log of 1 was read further than the node has heard: up to *ret_now + 2. */
+static struct lb_link *read_ahead(struct loopback *lb, struct pl_queue **ret_queue,
+                                  int64_t *ret_now)
+{
+    struct pl_queue *two = queue_of(lb, "7", "community:2");
+    int64_t old = lb_next_id(lb);
+    struct lb_link *l;
+
+    *ret_queue = lb_queue(lb, "8", "community:1 community:2");
+    pl_queue_end(two, PL_OK);
+    l = lb_websocket(lb, *ret_queue, -1);
+    *ret_now = lb_script_of(lb)->last_id;
+    lb_answer_open(lb, "community:1", 0, 0,
+                   (struct lb_log_entry[]){{old, 0, {0}}, {*ret_now + 2, old, {0}}}, 2,
+                   *ret_now + 2);
+    lb_expect_silence(l); /* the old one came before the queue did, the other is not heard of yet */
+    return l;
+}
+
 static void what_the_log_holds_beyond_the_node_waits_for_it(void **state)
 {
     struct loopback *lb = *state;
-    struct pl_queue *q = queue_of(lb, "7", "community:2");
-    struct pl_queue *both;
-    struct lb_link *l;
-    int64_t old = lb_next_id(lb);
+    struct pl_queue *q;
     int64_t now;
+    struct lb_link *l = read_ahead(lb, &q, &now);
 
-    both = lb_queue(lb, "8", "community:1 community:2");
-    l = lb_websocket(lb, both, -1);
-    now = lb_script_of(lb)->last_id;
-    lb_answer_open(lb, "community:1", 0, 0,
-                   (struct lb_log_entry[]){{old, 0, {0}}, {now + 2, old, {0}}}, 2, now + 2);
-    lb_expect_silence(l); /* the old one came before the queue did, the other is not heard of yet */
     (void)lb_announce(lb, now + 1, 0, .channels = "community:2");
     lb_expect_silence(l);
+    l = lb_websocket(lb, q, now);
+    lb_expect_events(l, now + 1); /* and no further */
     pl_hub_bus_applied(lb->hub,
                        now + 2); /* no announcement of it comes: the channel was not open then */
-    lb_expect_events(l, now + 1, now + 2);
-    pl_queue_end(q, PL_OK);
+    lb_expect_events(l, now + 2);
+    lb_announce(lb, now + 3, now + 2);
+    lb_expect_events(l, now + 3);
+}
+
+static void an_announcement_of_what_the_log_held_makes_it_due(void **state)
+{
+    struct loopback *lb = *state;
+    struct pl_queue *q;
+    int64_t now;
+    struct lb_link *l = read_ahead(lb, &q, &now);
+
+    (void)lb_announce(lb, now + 2, now - 1);
+    lb_expect_events(l, now + 2);
+}
+
+static void what_follows_the_log_brings_it_along(void **state)
+{
+    struct loopback *lb = *state;
+    struct pl_queue *q;
+    int64_t now;
+    struct lb_link *l = read_ahead(lb, &q, &now);
+
+    (void)lb_announce(lb, now + 3, now + 2);
+    lb_expect_events(l, now + 2, now + 3);
+}
+
+static void what_the_client_has_already_is_no_gap(void **state)
+{
+    struct loopback *lb = *state;
+    int64_t old = lb_next_id(lb);
+    struct pl_queue *q;
+    struct lb_link *l;
+
+    pl_hub_bus_applied(lb->hub, old);
+    q = lb_queue_at(lb, "7", "community:1", old - 1);
+    l = lb_websocket(lb, q, old); /* the log of its channel has not been read yet */
+    lb_answer_open(lb, "community:1", 0, 0, (struct lb_log_entry[]){{old, 0, {0}}}, 1, old);
+    lb_expect_silence(l);
 }
 
 static void a_gap_is_repaired_from_the_log(void **state)
 {
     struct loopback *lb = *state;
-    struct pl_queue *q = queue_of(lb, "7", "community:1");
+    struct pl_queue *q = queue_of(lb, "7", "community:1 community:2");
     struct lb_link *l = lb_websocket(lb, q, -1);
     int64_t a = lb_next_id(lb);
     int64_t lost = lb_next_id(lb);
@@ -479,9 +540,11 @@ static void a_gap_is_repaired_from_the_log(void **state)
     (void)lb_announce(lb, a, 0);
     (void)lb_announce(lb, c, lost);
     lb_expect_events(l, a);
+    (void)lb_announce(lb, c + 1, 0, .channels = "community:2");
+    lb_expect_silence(l); /* its turn has not come */
     assert_int_equal(pl_queue_tell_position(q), a);
     lb_answer_open(lb, "community:1", a, a, (struct lb_log_entry[]){{lost, a, {0}}}, 1, lost);
-    lb_expect_events(l, lost, c);
+    lb_expect_events(l, lost, c, c + 1);
 }
 
 /* Announces a to community 1, loses the announcement of the next, lets every cursor pass it by an event of community 2, and
@@ -498,13 +561,15 @@ static int64_t lose_one(struct loopback *lb, int64_t *ret_last, int64_t *ret_pas
     return lost;
 }
 
-static void repair(struct loopback *lb, int64_t last, int64_t lost, const struct lb_event *e)
+/* Returns the id that showed the gap. */
+static int64_t repair(struct loopback *lb, int64_t last, int64_t lost, const struct lb_event *e)
 {
     int64_t after = lb_next_id(lb);
 
     (void)lb_announce(lb, after, lost);
     lb_answer_open(lb, "community:1", last, last, (struct lb_log_entry[]){{lost, last, *e}}, 1,
                    after);
+    return after;
 }
 
 static void a_hole_behind_the_cursor_is_told(void **state)
@@ -521,7 +586,7 @@ static void a_hole_behind_the_cursor_is_told(void **state)
     lb_expect_events(l, last, passed);
     lb_expect_events(m, last, passed);
     pl_queue_ack(acked, passed);
-    repair(lb, last, lost, &(struct lb_event){0});
+    (void)repair(lb, last, lost, &(struct lb_event){0});
     lb_expect_catchup(l, "gap", NULL);
     lb_expect_catchup(m, "gap", NULL);
     lb_expect_silence(l);
@@ -544,7 +609,7 @@ static void a_hole_found_between_polls_is_told_or_filled(void **state)
 
     lb_expect_events(lb_poll(lb, q, start), last, passed);
     lb_expect_events(lb_poll(lb, back, start), last, passed);
-    repair(lb, last, lost, &(struct lb_event){0});
+    (void)repair(lb, last, lost, &(struct lb_event){0});
     l = lb_poll(lb, q, passed);
     lb_expect_catchup(l, "gap", NULL);
     lb_expect_no_events(lb_poll_once(lb, q, l->position));
@@ -565,10 +630,9 @@ static void a_hole_that_concerns_nobody_is_not_told(void **state)
 
     lb_expect_events(l, passed);
     later = lb_websocket(lb, lb_queue(lb, "8", "community:1"), -1);
-    repair(lb, last, lost, &(struct lb_event){.topic = "b"});
+    lost = repair(lb, last, lost, &(struct lb_event){.topic = "b"});
     lb_expect_silence(l);
-    (void)lb_take(later); /* the one that showed the gap */
-    lb_expect_silence(later);
+    lb_expect_events(later, lost); /* the one that showed the gap; the hole was before its time */
 }
 
 static void a_hole_in_the_log_itself_is_told(void **state)
@@ -653,6 +717,20 @@ static void an_answer_about_another_cursor_is_not_taken_for_this_one(void **stat
     lb_answer_sequence(lb, newest + 1); /* for nobody */
 }
 
+static void only_the_answer_to_the_last_question_counts(void **state)
+{
+    struct loopback *lb = *state;
+    struct pl_queue *q = queue_of(lb, "7", "community:1");
+    int64_t newest = lb_script_of(lb)->last_id;
+    struct lb_link *l;
+
+    (void)lb_websocket(lb, q, newest + 9);
+    l = lb_websocket(lb, q, newest + 2);
+    lb_answer_sequence(lb, newest + 5);
+    lb_answer_sequence(lb, newest + 5);
+    lb_expect_silence(l);
+}
+
 static void a_failed_question_leaves_the_cursor_waiting(void **state)
 {
     struct loopback *lb = *state;
@@ -696,6 +774,9 @@ int main(void)
         ASYNC(a_log_read_too_early_is_read_again),
         ASYNC(an_event_from_the_log_and_from_an_announcement_comes_once),
         ASYNC(what_the_log_holds_beyond_the_node_waits_for_it),
+        ASYNC(an_announcement_of_what_the_log_held_makes_it_due),
+        ASYNC(what_follows_the_log_brings_it_along),
+        ASYNC(what_the_client_has_already_is_no_gap),
         ASYNC(a_gap_is_repaired_from_the_log),
         ASYNC(a_hole_behind_the_cursor_is_told),
         ASYNC(a_hole_found_between_polls_is_told_or_filled),
@@ -705,6 +786,7 @@ int main(void)
         ASYNC(a_cursor_merely_ahead_of_the_node_waits),
         ASYNC(a_cursor_ahead_of_the_bus_is_told_when_the_bus_has_said_so),
         ASYNC(an_answer_about_another_cursor_is_not_taken_for_this_one),
+        ASYNC(only_the_answer_to_the_last_question_counts),
         ASYNC(a_failed_question_leaves_the_cursor_waiting),
     };
 
