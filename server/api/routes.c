@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <string.h>
 
 #include "protocol/status.h"
@@ -159,7 +160,7 @@ bool pl_api__query_cursor(struct pl_api_request *r, const char *name, int64_t *r
 {
     struct pl_str text;
     bool bad = false;
-    char message[96] = "";
+    char message[96];
 
     if (!pl_http_query_get(r->http->head.query, name, r->http->arena, &text, &bad)) {
         return true;
@@ -167,8 +168,7 @@ bool pl_api__query_cursor(struct pl_api_request *r, const char *name, int64_t *r
     if (!bad && pl_parse_cursor(text, ret)) {
         return true;
     }
-    strcat(message, name); /* a short constant */
-    strcat(message, ": decimal digits, at most 9007199254740991");
+    (void)snprintf(message, sizeof(message), "%s: decimal digits, at most 9007199254740991", name);
     pl_api__error(r, PL_ERR_INVALID, message);
     return false;
 }
@@ -206,10 +206,8 @@ static void answer_options(struct pl_api_request *r, const struct route *route)
         "Access-Control-Max-Age: 86400\r\n";
     char lines[512];
 
-    strcpy(lines, allow_line(route));
-    if (r->to.origin != NULL) {
-        strcat(lines, preflight);
-    }
+    (void)snprintf(lines, sizeof(lines), "%s%s", allow_line(route),
+                   r->to.origin != NULL ? preflight : "");
     pl_http_answer_empty(&r->to, 204, lines);
 }
 

@@ -204,7 +204,7 @@ static bool split_address(const char *address, char *host, size_t host_size, con
 
 static void describe_bound(struct pl_listening *l)
 {
-    struct sockaddr_storage ss;
+    struct sockaddr_storage ss = {0};
     socklen_t len = sizeof(ss);
     char host[NI_MAXHOST], port[NI_MAXSERV];
 

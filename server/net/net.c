@@ -18,7 +18,9 @@ enum {
     DEFAULT_FILES = 65536,
     MAX_FILES = 1048576,
     SPARE_FILES = 64, /* for everything that is not a client: bus, files, answers of 503 */
+    MANY_FILES = 256, /* below this a quarter is kept instead */
     SECOND_MS = 1000,
+    SECOND_US = 1000000,
     WS_READ_BYTES = 256,      /* memory of every WebSocket, and how much is read of it at a time */
     WS_WRITE_BYTES = 1048576, /* the most in one send(); libwebsockets would copy the rest */
 };
@@ -95,7 +97,7 @@ static void on_second(uv_timer_t *t)
     pl_net__enter(n);
     pl_metric_observe_us(PL_S_LOOP_LAG, now_us > n->second_due_us ? now_us - n->second_due_us : 0,
                          1);
-    n->second_due_us = now_us + SECOND_MS * 1000;
+    n->second_due_us = now_us + SECOND_US;
     uv_timer_start(&n->second, on_second, SECOND_MS, 0);
 }
 
@@ -222,8 +224,8 @@ static uint32_t set_file_limit(const struct pl_config *cfg)
     }
     rl.rlim_cur = files < rl.rlim_max ? files : rl.rlim_max;
     setrlimit(RLIMIT_NOFILE, &rl);
-    return (uint32_t)(rl.rlim_cur > 4 * SPARE_FILES ? rl.rlim_cur - SPARE_FILES
-                                                    : rl.rlim_cur - rl.rlim_cur / 4);
+    return (uint32_t)(rl.rlim_cur > MANY_FILES ? rl.rlim_cur - SPARE_FILES
+                                               : rl.rlim_cur - rl.rlim_cur / 4);
 }
 
 static void start_loop(struct pl_net *n)
@@ -237,7 +239,7 @@ static void start_loop(struct pl_net *n)
     uv_check_start(&n->check, on_check);
     uv_timer_init(&n->loop, &n->wheel_timer);
     uv_timer_init(&n->loop, &n->second);
-    n->second_due_us = pl_clock_mono_us() + SECOND_MS * 1000;
+    n->second_due_us = pl_clock_mono_us() + SECOND_US;
     uv_timer_start(&n->second, on_second, SECOND_MS, 0);
 }
 
