@@ -190,7 +190,7 @@ static void memory_open(void *bus, struct pl_str channel, int64_t after_id)
     (void)bus;
     (void)channel;
     (void)after_id;
-    PL_ASSERT(!"rings are the log: nothing is ever opened");
+    pl_assert_failed("rings are the log: nothing is ever opened", __FILE__, __LINE__);
 }
 
 static void memory_close(void *bus, struct pl_str channel)

@@ -451,7 +451,7 @@ static bool say_catchup(struct pl_queue *q)
         q->behind = true;
         return false;
     }
-    lost = pl_alloc((q->sub_count + 1) * sizeof(*lost));
+    lost = pl_alloc((q->sub_count + 1) * sizeof(struct pl_sub *));
     f = pl_outbox__catchup(q, to, lost, list_lost(q, to, lost));
     free(lost);
     taken = hand_over(q, f, 0);
@@ -515,12 +515,9 @@ void pl_deliver__pull(struct pl_queue *q)
     while (more && q->link != NULL && !q->asking) {
         if (q->catchup != PL_CATCHUP_NONE) {
             more = say_catchup(q);
-        } else if (!q->link->ops->one_answer && !say_due(q)) {
-            more = false;
-        } else if (q->behind || q->due != 0) {
-            more = pull_events(q);
         } else {
-            more = false;
+            more = (q->link->ops->one_answer || say_due(q)) && (q->behind || q->due != 0) &&
+                   pull_events(q);
         }
     }
     pl_hub__bound_bytes(q->hub); /* a codec's first batch has made events bigger */

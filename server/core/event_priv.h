@@ -30,7 +30,7 @@ struct pl_event {
     char *text;
 };
 
-struct pl_event *pl_event__new(int64_t id, const struct pl_bus_event *e);
+struct pl_event *pl_event__new(int64_t id, const struct pl_bus_event *from);
 struct pl_event *pl_event__ref(struct pl_event *e);
 void pl_event__unref(struct pl_event *e); /* harmless on NULL */
 

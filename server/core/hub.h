@@ -56,7 +56,7 @@ void pl_hub_stats(const struct pl_hub *h, struct pl_hub_stats *ret);
 /* An event was sequenced. prevs[i]: the id before it in channels[i], as the log has it. Applied to
  * every open channel of it at first sight; copies are ignored. Returns how many links it was handed
  * to. */
-uint32_t pl_hub_bus_event(struct pl_hub *h, int64_t id, const struct pl_bus_event *e,
+uint32_t pl_hub_bus_event(struct pl_hub *h, int64_t id, const struct pl_bus_event *from,
                           const int64_t *prevs);
 void pl_hub_bus_change(struct pl_hub *h, int64_t id, const struct pl_bus_change *c);
 /* Nothing else was sequenced up to id (canary, quiet bus). */

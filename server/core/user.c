@@ -65,17 +65,21 @@ static void become_idle(struct pl_user *u)
 static bool evict_one(struct pl_hub *h)
 {
     struct pl_list *from = pl_list_empty(&h->idle_short) ? &h->idle_long : &h->idle_short;
-    struct pl_user *u;
+    enum {
+        LOOK_AT = 64
+    };
 
-    if (pl_list_empty(from)) {
-        return false;
+    for (int i = 0; i < LOOK_AT && !pl_list_empty(from); i++) {
+        struct pl_user *u = pl_container_of(from->next, struct pl_user, idle);
+
+        if (!pl_user_is_blocked(h, u)) {
+            h->forgotten_ms = u->backend_ms > h->forgotten_ms ? u->backend_ms : h->forgotten_ms;
+            pl_user__free(u);
+            return true;
+        }
+        become_idle(u); /* a block that is forgotten is none */
     }
-    u = pl_container_of(from->next, struct pl_user, idle);
-    if (u->backend_ms > h->forgotten_ms) {
-        h->forgotten_ms = u->backend_ms;
-    }
-    pl_user__free(u);
-    return true;
+    return false;
 }
 
 struct pl_user *pl_user__get(struct pl_hub *h, struct pl_str id)

@@ -76,7 +76,7 @@ static void ids_only_grow(void **state)
     int64_t last = lb->kind->epoch(lb->bus);
 
     for (int i = 0; i < 50; i++) {
-        int64_t id = i % 5 == 4 ? lb_update(lb, "7", "community:1") : lb_publish(lb);
+        int64_t id = i % 5 == 4 ? lb_update(lb, "7", "community:1") : LB_PUBLISH(lb);
 
         assert_true(id > last);
         last = id;
@@ -92,7 +92,7 @@ static void an_id_is_not_below_its_time(void **state)
 
     for (int i = 0; i < 5; i++) {
         lb_pass(lb, 1000);
-        assert_true(lb_publish(lb) >= lb->unix_ms * 1024);
+        assert_true(LB_PUBLISH(lb) >= lb->unix_ms * 1024);
         assert_true(lb_update(lb, "7", "community:1") >= lb->unix_ms * 1024);
     }
     assert_true(sequence(lb) <= PL_INT_MAX);
@@ -101,11 +101,11 @@ static void an_id_is_not_below_its_time(void **state)
 static void a_clock_that_goes_back_does_not_take_ids_back(void **state)
 {
     struct loopback *lb = *state;
-    int64_t before = lb_publish(lb);
+    int64_t before = LB_PUBLISH(lb);
 
     lb->unix_ms -= 3600000;
     lb_pass(lb, 0);
-    assert_true(lb_publish(lb) > before);
+    assert_true(LB_PUBLISH(lb) > before);
 }
 
 static void an_array_gets_one_growing_id_each(void **state)
@@ -126,14 +126,14 @@ static void what_is_published_is_announced_once(void **state)
 {
     struct loopback *lb = *state;
     struct lb_link *l = listener(lb);
-    int64_t id = lb_publish(lb);
+    int64_t id = LB_PUBLISH(lb);
     int64_t both;
 
-    lb_expect_events(l, id);
-    both = lb_publish(lb, .channels = "community:1 community:2");
-    lb_expect_events(l, both);
-    (void)lb_publish(lb, .channels = "community:2");
-    lb_expect_silence(l);
+    LB_EXPECT_EVENTS(l, id);
+    both = LB_PUBLISH(lb, .channels = "community:1 community:2");
+    LB_EXPECT_EVENTS(l, both);
+    (void)LB_PUBLISH(lb, .channels = "community:2");
+    LB_EXPECT_SILENCE(l);
     assert_int_equal(lb_stats(lb).applied, sequence(lb));
 }
 
@@ -145,7 +145,7 @@ static void the_same_key_and_body_give_the_first_outcome(void **state)
     struct outcome first = publish_many(lb, 3, &key);
     struct outcome again;
 
-    (void)lb_publish(lb, .channels = "community:2");
+    (void)LB_PUBLISH(lb, .channels = "community:2");
     again = publish_many(lb, 3, &key);
     assert_int_equal(again.status, PL_OK);
     assert_int_equal(again.count, 3);
@@ -164,7 +164,7 @@ static void the_same_key_with_another_body_is_refused_and_publishes_nothing(void
     assert_int_equal(publish_many(lb, 4, &(struct pl_bus_key){PL_LIT("k"), 1, 78}).status,
                      PL_ERR_IDEMPOTENCY);
     assert_int_equal(sequence(lb), newest);
-    lb_expect_events(l, first);
+    LB_EXPECT_EVENTS(l, first);
     assert_int_equal(publish_keyed(lb, "k", 1, 77).ids[0], first);
 }
 
@@ -257,10 +257,10 @@ static void a_change_is_applied_before_it_is_answered(void **state)
 static void changes_and_events_share_one_sequence(void **state)
 {
     struct loopback *lb = *state;
-    int64_t event = lb_publish(lb);
+    int64_t event = LB_PUBLISH(lb);
     int64_t change = lb_update(lb, "7", "community:1");
     int64_t disconnect = lb_disconnect(lb, "7", 0);
-    int64_t next = lb_publish(lb);
+    int64_t next = LB_PUBLISH(lb);
 
     assert_true(event < change && change < disconnect && disconnect < next);
 }
@@ -271,7 +271,7 @@ static void the_sequence_tells_the_newest_id(void **state)
     int64_t id;
 
     assert_true(sequence(lb) >= lb->kind->epoch(lb->bus));
-    id = lb_publish(lb);
+    id = LB_PUBLISH(lb);
     assert_int_equal(sequence(lb), id);
     assert_int_equal(sequence(lb), id);
     id = lb_update(lb, "7", "community:1");
@@ -285,7 +285,7 @@ static void an_epoch_starts_below_its_first_id(void **state)
 
     assert_true(epoch <= lb->unix_ms * 1024);
     assert_int_equal(lb_stats(lb).applied, epoch);
-    assert_true(lb_publish(lb) > epoch);
+    assert_true(LB_PUBLISH(lb) > epoch);
 }
 
 static int start(void **state)

@@ -197,25 +197,25 @@ uint32_t lb_announce_event(struct loopback *lb, int64_t id, const struct lb_even
     return taken;
 }
 
-void lb_answer_open(struct loopback *lb, const char *channel, int64_t after_id, int64_t floor,
-                    const struct lb_log_entry *entries, size_t count, int64_t whole_to)
+void lb_answer_open(struct loopback *lb, const char *channel, const struct lb_log *log)
 {
     struct lb_script_bus *b = lb_script_of(lb);
     struct pl_arena a = {0};
-    struct pl_bus_event *events = pl_arena_alloc(&a, (count + 1) * sizeof(*events));
-    struct pl_bus_log_entry *log = pl_arena_alloc(&a, (count + 1) * sizeof(*log));
+    struct pl_bus_event *events = pl_arena_alloc(&a, (log->count + 1) * sizeof(*events));
+    struct pl_bus_log_entry *entries = pl_arena_alloc(&a, (log->count + 1) * sizeof(*entries));
     size_t i = find_open(b, channel);
     char name[sizeof(b->opens[0].channel)];
 
     assert_true(i < b->open_count);
-    assert_int_equal(b->opens[i].after_id, after_id);
+    assert_int_equal(b->opens[i].after_id, log->after_id);
     memcpy(name, b->opens[i].channel, sizeof(name)); /* `channel` may be this very one */
     forget_open(b, i);
-    for (size_t n = 0; n < count; n++) {
-        events[n] = lb_bus_event(&entries[n].e, &a);
-        log[n] = (struct pl_bus_log_entry){entries[n].id, entries[n].prev, &events[n]};
+    for (size_t n = 0; n < log->count; n++) {
+        events[n] = lb_bus_event(&log->entries[n].e, &a);
+        entries[n] =
+            (struct pl_bus_log_entry){log->entries[n].id, log->entries[n].prev, &events[n]};
     }
-    pl_hub_bus_opened(lb->hub, lb_str(name), floor, log, count, whole_to);
+    pl_hub_bus_opened(lb->hub, lb_str(name), log->floor, entries, log->count, log->whole_to);
     pl_arena_done(&a);
 }
 
@@ -225,7 +225,12 @@ void lb_answer_open_empty(struct loopback *lb, const char *channel, int64_t whol
     size_t i = find_open(b, channel);
     int64_t after_id = i < b->open_count ? b->opens[i].after_id : -1;
 
-    lb_answer_open(lb, channel, after_id, after_id, NULL, 0, whole_to);
+    lb_answer_open(lb, channel,
+                   &(struct lb_log){.after_id = after_id,
+                                    .floor = after_id,
+                                    .entries = NULL,
+                                    .count = 0,
+                                    .whole_to = whole_to});
 }
 
 void lb_answer_sequence(struct loopback *lb, int64_t newest)
@@ -418,7 +423,7 @@ struct pl_bus_event lb_bus_event(const struct lb_event *e, struct pl_arena *a)
 
     memcpy(body, head, len);
     memset(body + len, 'x', e->pad);
-    memcpy(body + len + e->pad, "\"}}", 3);
+    memcpy(body + len + e->pad, (const char[]){'"', '}', '}'}, 3);
     out.body = (struct pl_str){body, len + e->pad + 3};
     out.channels =
         split_sorted(e->channels != NULL ? e->channels : "community:1", ' ', a, &out.channel_count);

@@ -93,9 +93,9 @@ struct lb_event {
 /* As a bus carries it; everything lives in the arena. */
 struct pl_bus_event lb_bus_event(const struct lb_event *e, struct pl_arena *a);
 
-/* Through the bus; returns the id. lb_publish(lb, .topic = "a") */
+/* Through the bus; returns the id. LB_PUBLISH(lb, .topic = "a") */
 int64_t lb_publish_event(struct loopback *lb, const struct lb_event *e);
-#define lb_publish(lb, ...) lb_publish_event(lb, &(struct lb_event){__VA_ARGS__})
+#define LB_PUBLISH(lb, ...) lb_publish_event(lb, &(struct lb_event){__VA_ARGS__})
 
 /* ---- the scripted bus ---- */
 
@@ -104,16 +104,22 @@ int64_t lb_next_id(struct loopback *lb);
 /* An announcement; prevs: one per channel. */
 uint32_t lb_announce_event(struct loopback *lb, int64_t id, const struct lb_event *e,
                            const int64_t *prevs);
-#define lb_announce(lb, id, prev, ...) \
+#define LB_ANNOUNCE(lb, id, prev, ...) \
     lb_announce_event(lb, id, &(struct lb_event){__VA_ARGS__}, (int64_t[]){prev, prev, prev, prev})
 
 struct lb_log_entry {
     int64_t id, prev;
     struct lb_event e;
 };
-/* Answers the oldest open of this channel, which must have asked for what comes after `after_id`. */
-void lb_answer_open(struct loopback *lb, const char *channel, int64_t after_id, int64_t floor,
-                    const struct lb_log_entry *entries, size_t count, int64_t whole_to);
+struct lb_log {
+    int64_t after_id; /* what was asked for */
+    int64_t floor;
+    const struct lb_log_entry *entries;
+    size_t count;
+    int64_t whole_to;
+};
+/* Answers the oldest open of this channel. */
+void lb_answer_open(struct loopback *lb, const char *channel, const struct lb_log *log);
 /* The same for a channel that holds nothing new. */
 void lb_answer_open_empty(struct loopback *lb, const char *channel, int64_t whole_to);
 /* Answers the oldest sequence(). */
@@ -178,19 +184,19 @@ struct lb_link *lb_poll_once(struct loopback *lb, struct pl_queue *q, int64_t po
 
 /* The next message not looked at yet; fails if there is none. */
 const struct lb_message *lb_take_message(struct lb_link *l, const char *file, int line);
-#define lb_take(l) lb_take_message(l, __FILE__, __LINE__)
+#define LB_TAKE(l) lb_take_message(l, __FILE__, __LINE__)
 /* What was sent since the last expectation is these events, in as many messages as it likes, and nothing else. */
 void lb_expect_ids(struct lb_link *l, const int64_t *ids, size_t count, const char *file, int line);
-#define lb_expect_events(l, ...)                                                                   \
+#define LB_EXPECT_EVENTS(l, ...)                                                                   \
     lb_expect_ids(l, (int64_t[]){__VA_ARGS__}, sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), \
                   __FILE__, __LINE__)
-#define lb_expect_no_events(l) lb_expect_ids(l, NULL, 0, __FILE__, __LINE__)
+#define LB_EXPECT_NO_EVENTS(l) lb_expect_ids(l, NULL, 0, __FILE__, __LINE__)
 void lb_expect_no_message(struct lb_link *l, const char *file, int line);
-#define lb_expect_silence(l) lb_expect_no_message(l, __FILE__, __LINE__)
+#define LB_EXPECT_SILENCE(l) lb_expect_no_message(l, __FILE__, __LINE__)
 /* The next message is a catch-up; communities: "1,2", or NULL if none are named. */
 void lb_expect_catchup_message(struct lb_link *l, const char *reason, const char *communities,
                                const char *file, int line);
-#define lb_expect_catchup(l, reason, communities) \
+#define LB_EXPECT_CATCHUP(l, reason, communities) \
     lb_expect_catchup_message(l, reason, communities, __FILE__, __LINE__)
 /* The link was ended once, with this. */
 void lb_expect_ended(const struct lb_link *l, int status);

@@ -35,7 +35,7 @@ static void an_empty_answer_has_a_position_and_nothing_else(void **state)
     struct loopback *lb = *state;
     struct lb_link *l = lb_poll_once(lb, lb_queue(lb, "7", "community:1"), -1);
 
-    expect_text(lb_take(l), "{\"op\":\"events\",\"events\":[],\"last_event_id\":@}",
+    expect_text(LB_TAKE(l), "{\"op\":\"events\",\"events\":[],\"last_event_id\":@}",
                 lb_stats(lb).applied);
 }
 
@@ -47,11 +47,11 @@ static void a_batch_is_the_same_message_in_every_codec(void **state)
     struct lb_link *json;
     struct lb_link *pack;
 
-    (void)lb_publish(lb, .pad = 3);
-    (void)lb_publish(lb, .pad = 300);
+    (void)LB_PUBLISH(lb, .pad = 3);
+    (void)LB_PUBLISH(lb, .pad = 300);
     json = lb_poll(lb, q, start);
     pack = packed(lb, PL_TRANSPORT_LONGPOLL, q, start);
-    assert_string_equal(lb_json(lb_take(pack)->v), lb_json(lb_take(json)->v));
+    assert_string_equal(lb_json(LB_TAKE(pack)->v), lb_json(LB_TAKE(json)->v));
     assert_int_equal(pl_frame_codec(pack->messages[0].frame), PL_MSGPACK);
 }
 
@@ -67,10 +67,10 @@ static void a_catchup_says_reason_position_and_communities(void **state)
 
     lb->cfg->channel_ring_events = 1;
     for (int i = 0; i < 2; i++) {
-        id = lb_publish(lb, .channels = "community:12 community:3");
+        id = LB_PUBLISH(lb, .channels = "community:12 community:3");
     }
-    expect_text(lb_take(lb_poll(lb, q, start)), expected, id);
-    expect_text(lb_take(packed(lb, PL_TRANSPORT_WEBSOCKET, q, start)), expected, id);
+    expect_text(LB_TAKE(lb_poll(lb, q, start)), expected, id);
+    expect_text(LB_TAKE(packed(lb, PL_TRANSPORT_WEBSOCKET, q, start)), expected, id);
 }
 
 static void a_catchup_is_counted_when_it_is_taken(void **state)
@@ -96,11 +96,11 @@ static void a_socket_hears_of_its_membership(void **state)
     int64_t id = lb_update(lb, "7", "community:3 community:20");
 
     expect_text(
-        lb_take(l),
+        LB_TAKE(l),
         "{\"op\":\"signal\",\"type\":\"membership\",\"communities\":[3,20],\"last_event_id\":@}",
         id);
     (void)lb_update(lb, "7", "community:3 community:20");
-    lb_expect_silence(l); /* nothing changed */
+    LB_EXPECT_SILENCE(l); /* nothing changed */
 }
 
 static void a_held_poll_is_answered_with_its_membership(void **state)
@@ -110,11 +110,11 @@ static void a_held_poll_is_answered_with_its_membership(void **state)
     struct lb_link *l = lb_poll(lb, q, -1);
     int64_t id = lb_update(lb, "7", "community:3");
 
-    expect_text(lb_take(l),
+    expect_text(LB_TAKE(l),
                 "{\"op\":\"events\",\"events\":[],\"last_event_id\":@,\"signals\":"
                 "[{\"type\":\"membership\",\"communities\":[3],\"last_event_id\":@}]}",
                 id);
-    lb_expect_silence(lb_poll(lb, q, -1));
+    LB_EXPECT_SILENCE(lb_poll(lb, q, -1));
 }
 
 static void the_next_poll_brings_what_changed_meanwhile(void **state)
@@ -125,11 +125,11 @@ static void the_next_poll_brings_what_changed_meanwhile(void **state)
     int64_t id;
 
     (void)lb_update(lb, "7", "community:1 community:2");
-    id = lb_publish(lb);
+    id = LB_PUBLISH(lb);
     l = packed(lb, PL_TRANSPORT_LONGPOLL, q, -1);
     assert_non_null(lb_member(&l->messages[0], "signals"));
-    lb_expect_events(l, id);
-    lb_expect_silence(lb_poll(lb, q, id));
+    LB_EXPECT_EVENTS(l, id);
+    LB_EXPECT_SILENCE(lb_poll(lb, q, id));
 }
 
 static void a_welcome_takes_the_place_of_what_was_due(void **state)
@@ -139,8 +139,8 @@ static void a_welcome_takes_the_place_of_what_was_due(void **state)
 
     (void)lb_update(lb, "7", "community:1 community:2");
     pl_hub_transports_changed(lb->hub);
-    lb_expect_silence(lb_websocket(lb, q, -1));
-    lb_expect_silence(lb_poll(lb, q, -1));
+    LB_EXPECT_SILENCE(lb_websocket(lb, q, -1));
+    LB_EXPECT_SILENCE(lb_poll(lb, q, -1));
 }
 
 static void a_poll_carries_everything_that_is_due_at_once(void **state)
@@ -155,8 +155,8 @@ static void a_poll_carries_everything_that_is_due_at_once(void **state)
     pl_hub_goaway(lb->hub, PL_TRANSPORT_NONE, "draining", 0);
     pl_hub_transports_changed(lb->hub);
     lb_take_again(l);
-    m = lb_take(l);
-    lb_expect_silence(l);
+    m = LB_TAKE(l);
+    LB_EXPECT_SILENCE(l);
     assert_non_null(lb_member(m, "signals"));
     assert_string_equal(lb_member(m, "goaway"),
                         "{\"reason\":\"draining\",\"reconnect_after_ms\":0,\"transports\":"
@@ -176,9 +176,9 @@ static void what_a_slow_socket_is_due_does_not_grow(void **state)
         pl_hub_transports_changed(lb->hub);
     }
     lb_take_again(l);
-    assert_string_equal(lb_member(lb_take(l), "communities"), "[1]");
-    assert_string_equal(lb_member(lb_take(l), "op"), "\"goaway\"");
-    lb_expect_silence(l);
+    assert_string_equal(lb_member(LB_TAKE(l), "communities"), "[1]");
+    assert_string_equal(lb_member(LB_TAKE(l), "op"), "\"goaway\"");
+    LB_EXPECT_SILENCE(l);
 }
 
 int main(void)

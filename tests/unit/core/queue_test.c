@@ -3,10 +3,8 @@
 #include "server/base/metrics.h"
 #include "tests/unit/core/loopback.h"
 
-enum {
-    TTL_MS = 120000,
-    TICK_MS = PL_WHEEL_TICK_MS
-};
+static const int64_t ttl_ms = 120000;
+static const int64_t tick_ms = PL_WHEEL_TICK_MS;
 
 static struct pl_queue *with_token(struct loopback *lb, int64_t exp_ms)
 {
@@ -55,9 +53,9 @@ static void it_ends_after_its_ttl_without_a_sign_of_life(void **state)
     struct loopback *lb = *state;
     const char *id = lb_queue_id(lb_queue(lb, "7", "community:1"));
 
-    lb_pass(lb, TTL_MS - 1);
+    lb_pass(lb, ttl_ms - 1);
     assert_false(lb_is_gone(lb, id));
-    lb_pass(lb, 1 + TICK_MS);
+    lb_pass(lb, 1 + tick_ms);
     assert_true(lb_is_gone(lb, id));
     assert_int_equal(lb_stats(lb).queues, 0);
 }
@@ -69,12 +67,12 @@ static void a_sign_of_life_gives_it_another_ttl(void **state)
     const char *id = lb_queue_id(q);
 
     for (int i = 0; i < 5; i++) {
-        lb_pass(lb, TTL_MS - TICK_MS);
+        lb_pass(lb, ttl_ms - tick_ms);
         pl_queue_touch(q);
     }
-    lb_pass(lb, TTL_MS - 1);
+    lb_pass(lb, ttl_ms - 1);
     assert_false(lb_is_gone(lb, id));
-    lb_pass(lb, 1 + TICK_MS);
+    lb_pass(lb, 1 + tick_ms);
     assert_true(lb_is_gone(lb, id));
 }
 
@@ -86,14 +84,14 @@ static void a_link_keeps_it_alive_and_its_end_starts_the_ttl(void **state)
     const char *id = lb_queue_id(q);
 
     for (int i = 0; i < 10; i++) {
-        lb_pass(lb, TTL_MS);
+        lb_pass(lb, ttl_ms);
     }
     assert_false(lb_is_gone(lb, id));
     pl_link_detach(&l->base);
     pl_link_detach(&l->base);
-    lb_pass(lb, TTL_MS - 1);
+    lb_pass(lb, ttl_ms - 1);
     assert_false(lb_is_gone(lb, id));
-    lb_pass(lb, 1 + TICK_MS);
+    lb_pass(lb, 1 + tick_ms);
     assert_true(lb_is_gone(lb, id));
     assert_false(l->ended);
 }
@@ -106,12 +104,12 @@ static void an_answered_poll_is_a_sign_of_life(void **state)
 
     for (int i = 0; i < 4; i++) {
         (void)lb_poll(lb, q, -1);
-        lb_pass(lb, TTL_MS / 2);
+        lb_pass(lb, ttl_ms / 2);
         pl_queue_answer_empty(q);
-        lb_pass(lb, TTL_MS - TICK_MS);
+        lb_pass(lb, ttl_ms - tick_ms);
         assert_false(lb_is_gone(lb, id));
     }
-    lb_pass(lb, 2 * TICK_MS);
+    lb_pass(lb, 2 * tick_ms);
     assert_true(lb_is_gone(lb, id));
 }
 
@@ -124,7 +122,7 @@ static void a_shorter_ttl_counts_for_those_that_are_there(void **state)
     pl_queue_touch(q);
     lb->cfg->queue_ttl = 10000;
     (void)lb_poll_once(lb, q, -1);
-    lb_pass(lb, 10000 + TICK_MS);
+    lb_pass(lb, 10000 + tick_ms);
     assert_true(lb_is_gone(lb, id));
 }
 
@@ -138,8 +136,8 @@ static void ending_it_ends_its_link_with_the_reason(void **state)
     pl_queue_end(q, PL_OK);
     lb_expect_ended(l, PL_OK);
     assert_true(lb_is_gone(lb, id));
-    (void)lb_publish(lb);
-    lb_expect_silence(l);
+    (void)LB_PUBLISH(lb);
+    LB_EXPECT_SILENCE(l);
 }
 
 static void a_user_s_queues_end_together(void **state)
@@ -170,12 +168,12 @@ static void at_the_token_s_end_the_link_ends_and_the_queue_stays(void **state)
     lb_pass(lb, 29999);
     assert_false(l->ended);
     assert_false(pl_queue_token_expired(q));
-    lb_pass(lb, 1 + TICK_MS);
+    lb_pass(lb, 1 + tick_ms);
     lb_expect_ended(l, PL_ERR_TOKEN_EXPIRED);
     assert_true(pl_queue_token_expired(q));
-    lb_pass(lb, TTL_MS - TICK_MS - 1);
+    lb_pass(lb, ttl_ms - tick_ms - 1);
     assert_false(lb_is_gone(lb, id));
-    lb_pass(lb, 1 + 2 * TICK_MS);
+    lb_pass(lb, 1 + 2 * tick_ms);
     assert_true(lb_is_gone(lb, id));
 }
 
@@ -191,7 +189,7 @@ static void a_newer_token_extends_it_and_an_older_does_not_shorten_it(void **sta
     assert_int_equal(pl_queue_token_exp_ms(q), later);
     lb_pass(lb, 299000);
     assert_false(l->ended);
-    lb_pass(lb, 1000 + TICK_MS);
+    lb_pass(lb, 1000 + tick_ms);
     lb_expect_ended(l, PL_ERR_TOKEN_EXPIRED);
 }
 
@@ -203,7 +201,7 @@ static void a_queue_of_an_api_key_does_not_expire(void **state)
 
     pl_queue_extend_token(q, lb->unix_ms + 1000);
     assert_int_equal(pl_queue_token_exp_ms(q), 0);
-    lb_pass(lb, 10 * TTL_MS);
+    lb_pass(lb, 10 * ttl_ms);
     assert_false(pl_queue_token_expired(q));
     assert_false(l->ended);
 }
@@ -214,9 +212,9 @@ static void a_poll_held_at_the_token_s_end_is_told(void **state)
     struct pl_queue *q = with_token(lb, lb->unix_ms + 30000);
     struct lb_link *l = lb_poll(lb, q, -1);
 
-    lb_pass(lb, 30000 + TICK_MS);
+    lb_pass(lb, 30000 + tick_ms);
     lb_expect_ended(l, PL_ERR_TOKEN_EXPIRED);
-    lb_expect_silence(l);
+    LB_EXPECT_SILENCE(l);
 }
 
 /* ---- one link ---- */
@@ -238,12 +236,12 @@ static void a_newer_link_replaces_the_older(void **state)
     third = lb_poll(lb, q, -1);
     lb_expect_ended(second, PL_ERR_REPLACED);
     assert_int_equal(pl_queue_transport(q), PL_TRANSPORT_LONGPOLL);
-    id = lb_publish(lb);
-    lb_expect_events(third, id);
+    id = LB_PUBLISH(lb);
+    LB_EXPECT_EVENTS(third, id);
     assert_int_equal(pl_queue_transport(q), PL_TRANSPORT_NONE);
-    lb_expect_silence(poll);
-    lb_expect_silence(socket);
-    lb_expect_silence(second);
+    LB_EXPECT_SILENCE(poll);
+    LB_EXPECT_SILENCE(socket);
+    LB_EXPECT_SILENCE(second);
 }
 
 static void a_replaced_link_that_goes_later_harms_nobody(void **state)
@@ -255,22 +253,22 @@ static void a_replaced_link_that_goes_later_harms_nobody(void **state)
     int64_t id;
 
     pl_link_detach(&old->base);
-    id = lb_publish(lb);
-    lb_expect_events(new, id);
+    id = LB_PUBLISH(lb);
+    LB_EXPECT_EVENTS(new, id);
 }
 
 static void attaching_sends_nothing_by_itself(void **state)
 {
     struct loopback *lb = *state;
     struct pl_queue *q = lb_queue(lb, "7", "community:1");
-    int64_t id = lb_publish(lb);
+    int64_t id = LB_PUBLISH(lb);
     struct lb_link *l = lb_link_new(lb, PL_TRANSPORT_WEBSOCKET, PL_JSON);
 
     pl_queue_attach(q, &l->base, id - 1);
     assert_int_equal(l->offered, 0);
     assert_int_equal(pl_queue_position(q), id - 1);
     pl_queue_writable(q);
-    lb_expect_events(l, id);
+    LB_EXPECT_EVENTS(l, id);
     assert_int_equal(pl_queue_position(q), id);
 }
 
@@ -303,8 +301,8 @@ static void an_ack_only_goes_forward_and_not_beyond_what_there_was(void **state)
     struct loopback *lb = *state;
     struct pl_queue *q = lb_queue(lb, "7", "community:1");
     int64_t start = pl_queue_acked(q);
-    int64_t a = lb_publish(lb);
-    int64_t b = lb_publish(lb);
+    int64_t a = LB_PUBLISH(lb);
+    int64_t b = LB_PUBLISH(lb);
 
     pl_queue_ack(q, a);
     assert_int_equal(pl_queue_acked(q), a);
@@ -319,7 +317,7 @@ static void an_ack_only_goes_forward_and_not_beyond_what_there_was(void **state)
 static void a_new_queue_starts_now_or_where_it_was_told(void **state)
 {
     struct loopback *lb = *state;
-    int64_t id = lb_publish(lb);
+    int64_t id = LB_PUBLISH(lb);
     struct pl_queue *now = lb_queue(lb, "7", "community:1");
     struct pl_queue *then = lb_another_queue(lb, "7", id);
 
@@ -335,7 +333,7 @@ static void a_told_position_is_remembered_as_sent(void **state)
     int64_t id;
 
     (void)lb_websocket(lb, q, -1);
-    id = lb_publish(lb, .channels = "community:2");
+    id = LB_PUBLISH(lb, .channels = "community:2");
     assert_true(pl_queue_position(q) < id);
     assert_int_equal(pl_queue_tell_position(q), id);
     assert_int_equal(pl_queue_position(q), id);
@@ -349,10 +347,10 @@ static void an_empty_answer_is_for_polls_that_wait(void **state)
     struct lb_link *poll;
 
     pl_queue_answer_empty(q);
-    lb_expect_silence(socket);
+    LB_EXPECT_SILENCE(socket);
     poll = lb_poll(lb, q, -1);
     pl_queue_answer_empty(q);
-    lb_expect_no_events(poll);
+    LB_EXPECT_NO_EVENTS(poll);
     assert_int_equal(poll->count, 1);
     assert_true(poll->spent);
     pl_queue_answer_empty(q); /* nobody waits */
@@ -427,7 +425,7 @@ static void only_what_is_granted_can_be_narrowed(void **state)
     struct loopback *lb = *state;
     struct pl_queue *q = lb_queue(lb, "7", "community:1");
 
-    (void)lb_publish(lb, .channels = "community:2");
+    (void)LB_PUBLISH(lb, .channels = "community:2");
     assert_int_equal(lb_subscribe(q, "community:1", "a"), PL_OK);
     assert_int_equal(lb_subscribe(q, "community:2", "a"), PL_ERR_FORBIDDEN);
     assert_int_equal(lb_subscribe(q, "community:2", NULL), PL_ERR_FORBIDDEN);
@@ -462,8 +460,8 @@ static void a_refused_topic_leaves_all_of_the_channel(void **state)
 
     lb->cfg->limits_topics_per_queue = 1;
     assert_int_equal(lb_subscribe(q, "community:2", "b"), PL_ERR_TOO_BIG);
-    id = lb_publish(lb, .channels = "community:2", .topic = "x");
-    lb_expect_events(l, id);
+    id = LB_PUBLISH(lb, .channels = "community:2", .topic = "x");
+    LB_EXPECT_EVENTS(l, id);
 }
 
 static void a_new_queue_is_narrowed_as_given_else_as_the_record_says(void **state)
@@ -481,13 +479,13 @@ static void a_new_queue_is_narrowed_as_given_else_as_the_record_says(void **stat
                      PL_OK);
     pl_arena_done(&a);
     whole = lb_websocket(lb, q, -1);
-    id = lb_publish(lb, .topic = "b");
-    lb_expect_silence(given);
-    lb_expect_silence(usual);
-    lb_expect_events(whole, id);
-    id = lb_publish(lb, .topic = "a", .channels = "community:1");
-    lb_expect_events(given, id);
-    lb_expect_events(usual, id);
+    id = LB_PUBLISH(lb, .topic = "b");
+    LB_EXPECT_SILENCE(given);
+    LB_EXPECT_SILENCE(usual);
+    LB_EXPECT_EVENTS(whole, id);
+    id = LB_PUBLISH(lb, .topic = "a", .channels = "community:1");
+    LB_EXPECT_EVENTS(given, id);
+    LB_EXPECT_EVENTS(usual, id);
 }
 
 int main(void)

@@ -3,8 +3,8 @@
 
 #include "tests/unit/core/loopback.h"
 
+static const int64_t ttl_ms = 120000;
 enum {
-    TTL_MS = 120000,
     DAY_MS = 86400000
 };
 
@@ -82,26 +82,26 @@ static void an_update_counts_at_once_for_every_queue(void **state)
     int64_t id;
 
     (void)lb_update(lb, "7", "community:2");
-    (void)lb_take(one);
-    (void)lb_take(two);
-    (void)lb_publish(lb);
-    id = lb_publish(lb, .channels = "community:2");
-    lb_expect_events(one, id);
-    lb_expect_events(two, id);
+    (void)LB_TAKE(one);
+    (void)LB_TAKE(two);
+    (void)LB_PUBLISH(lb);
+    id = LB_PUBLISH(lb, .channels = "community:2");
+    LB_EXPECT_EVENTS(one, id);
+    LB_EXPECT_EVENTS(two, id);
 }
 
 static void an_update_without_queues_is_remembered(void **state)
 {
     struct loopback *lb = *state;
     struct lb_link *l;
-    int64_t before = lb_publish(lb, .channels = "community:2");
+    int64_t before = LB_PUBLISH(lb, .channels = "community:2");
 
     (void)lb_update(lb, "7", "community:1 community:2=a");
     assert_string_equal(lb_communities(lb, "7"), "1,2");
     l = lb_poll(lb, lb_another_queue(lb, "7", before), -1);
-    lb_expect_silence(l);
-    (void)lb_publish(lb, .channels = "community:2", .topic = "b");
-    lb_expect_silence(l);
+    LB_EXPECT_SILENCE(l);
+    (void)LB_PUBLISH(lb, .channels = "community:2", .topic = "b");
+    LB_EXPECT_SILENCE(l);
 }
 
 static void an_update_renarrows_the_queues_there_are(void **state)
@@ -111,18 +111,18 @@ static void an_update_renarrows_the_queues_there_are(void **state)
     int64_t id;
 
     (void)lb_update(lb, "7", "community:1 community:2=b");
-    lb_expect_silence(l); /* the grants are as they were */
-    id = lb_publish(lb, .topic = "x");
-    lb_expect_events(l, id);
-    (void)lb_publish(lb, .channels = "community:2", .topic = "x");
-    id = lb_publish(lb, .channels = "community:2", .topic = "b");
-    lb_expect_events(l, id);
+    LB_EXPECT_SILENCE(l); /* the grants are as they were */
+    id = LB_PUBLISH(lb, .topic = "x");
+    LB_EXPECT_EVENTS(l, id);
+    (void)LB_PUBLISH(lb, .channels = "community:2", .topic = "x");
+    id = LB_PUBLISH(lb, .channels = "community:2", .topic = "b");
+    LB_EXPECT_EVENTS(l, id);
     (void)lb_update(lb, "7", "community:1 community:2"); /* says nothing of narrowing */
-    (void)lb_publish(lb, .channels = "community:2", .topic = "x");
-    lb_expect_silence(l);
+    (void)LB_PUBLISH(lb, .channels = "community:2", .topic = "x");
+    LB_EXPECT_SILENCE(l);
     (void)lb_update(lb, "7", "!community:1 community:2");
-    id = lb_publish(lb, .channels = "community:2", .topic = "x");
-    lb_expect_events(l, id);
+    id = LB_PUBLISH(lb, .channels = "community:2", .topic = "x");
+    LB_EXPECT_EVENTS(l, id);
 }
 
 static void an_update_keeps_what_is_pending_of_a_topic_it_keeps(void **state)
@@ -134,14 +134,14 @@ static void an_update_keeps_what_is_pending_of_a_topic_it_keeps(void **state)
     int64_t c;
 
     l->refuse = true;
-    a = lb_publish(lb, .topic = "a");
-    (void)lb_publish(lb, .topic = "b");
-    (void)lb_publish(lb, .topic = "c");
+    a = LB_PUBLISH(lb, .topic = "a");
+    (void)LB_PUBLISH(lb, .topic = "b");
+    (void)LB_PUBLISH(lb, .topic = "c");
     (void)lb_update(lb, "7", "!community:1");
     (void)lb_update(lb, "7", "community:1=a,c");
-    c = lb_publish(lb, .topic = "c");
+    c = LB_PUBLISH(lb, .topic = "c");
     lb_take_again(l);
-    lb_expect_events(l, a, c);
+    LB_EXPECT_EVENTS(l, a, c);
 }
 
 static void a_register_leaves_the_narrowing_of_other_queues(void **state)
@@ -149,23 +149,23 @@ static void a_register_leaves_the_narrowing_of_other_queues(void **state)
     struct loopback *lb = *state;
     struct lb_link *first = lb_websocket(lb, lb_queue(lb, "7", "community:1=a"), -1);
     struct lb_link *second = lb_websocket(lb, lb_queue(lb, "7", "community:1=b"), -1);
-    int64_t a = lb_publish(lb, .topic = "a");
-    int64_t b = lb_publish(lb, .topic = "b");
+    int64_t a = LB_PUBLISH(lb, .topic = "a");
+    int64_t b = LB_PUBLISH(lb, .topic = "b");
 
-    lb_expect_events(first, a);
-    lb_expect_events(second, b);
+    LB_EXPECT_EVENTS(first, a);
+    LB_EXPECT_EVENTS(second, b);
 }
 
 static void a_register_reaches_back_and_an_update_does_not(void **state)
 {
     struct loopback *lb = *state;
     int64_t start = lb_register(lb, "7", "community:1");
-    int64_t two = lb_publish(lb, .channels = "community:2");
+    int64_t two = LB_PUBLISH(lb, .channels = "community:2");
 
-    (void)lb_publish(lb, .channels = "community:3");
+    (void)LB_PUBLISH(lb, .channels = "community:3");
     (void)lb_register(lb, "7", "community:1 community:2");
     (void)lb_update(lb, "7", "community:1 community:2 community:3");
-    lb_expect_events(lb_poll(lb, lb_another_queue(lb, "7", start), -1), two);
+    LB_EXPECT_EVENTS(lb_poll(lb, lb_another_queue(lb, "7", start), -1), two);
 }
 
 static void an_older_version_never_overrides_a_newer(void **state)
@@ -223,12 +223,12 @@ static void grants_that_were_taken_do_not_pile_up(void **state)
     }
     assert_true(lb_stats(lb).channels <= 12);
     /* Given again, what lay between is denied, remembered or not. */
-    (void)lb_publish(lb, .channels = "community:1 community:99");
+    (void)LB_PUBLISH(lb, .channels = "community:1 community:99");
     (void)lb_register(lb, "8", "community:1");
     lb_pass(lb, 30000);
     (void)lb_register(lb, "7", "community:1 community:99");
-    mine = lb_publish(lb);
-    lb_expect_events(lb_poll(lb, q, start), mine);
+    mine = LB_PUBLISH(lb);
+    LB_EXPECT_EVENTS(lb_poll(lb, q, start), mine);
 }
 
 /* ---- tokens ---- */
@@ -282,30 +282,30 @@ static void the_same_token_again_changes_nothing(void **state)
 
     assert_int_equal(lb_claims(lb, "7", "community:1", iat, true), PL_OK);
     assert_int_equal(pl_queue_new(lb->hub, lb_user(lb, "7"), NULL, 0, -1, &q), PL_OK);
-    id = lb_publish(lb);
+    id = LB_PUBLISH(lb);
     assert_int_equal(lb_claims(lb, "7", "community:1", iat, false), PL_OK);
     l = lb_websocket(lb, q, -1);
-    lb_expect_events(l, id);
+    LB_EXPECT_EVENTS(l, id);
     assert_int_equal(lb_claims(lb, "7", "community:1", iat, false), PL_OK);
-    lb_expect_silence(l);
+    LB_EXPECT_SILENCE(l);
 }
 
 static void claims_reach_back_at_hello_and_not_at_refresh(void **state)
 {
     struct loopback *lb = *state;
-    int64_t start = lb_publish(lb, .channels = "room:x");
-    int64_t one = lb_publish(lb);
+    int64_t start = LB_PUBLISH(lb, .channels = "room:x");
+    int64_t one = LB_PUBLISH(lb);
     struct pl_queue *q = NULL;
     struct lb_link *l;
     int64_t two;
 
-    (void)lb_publish(lb, .channels = "community:2");
+    (void)LB_PUBLISH(lb, .channels = "community:2");
     assert_int_equal(lb_claims(lb, "7", "community:1", lb->unix_ms, true), PL_OK);
     assert_int_equal(pl_queue_new(lb->hub, lb_user(lb, "7"), NULL, 0, start, &q), PL_OK);
     assert_int_equal(lb_claims(lb, "7", "community:1 community:2", lb->unix_ms + 1, false), PL_OK);
-    two = lb_publish(lb, .channels = "community:2");
+    two = LB_PUBLISH(lb, .channels = "community:2");
     l = lb_websocket(lb, q, -1);
-    lb_expect_events(l, one, two);
+    LB_EXPECT_EVENTS(l, one, two);
 }
 
 static void a_refresh_tells_the_queue_what_changed(void **state)
@@ -318,23 +318,23 @@ static void a_refresh_tells_the_queue_what_changed(void **state)
     assert_int_equal(pl_queue_new(lb->hub, lb_user(lb, "7"), NULL, 0, -1, &q), PL_OK);
     l = lb_websocket(lb, q, -1);
     assert_int_equal(lb_claims(lb, "7", "community:1 community:2", lb->unix_ms, false), PL_OK);
-    assert_string_equal(lb_member(lb_take(l), "communities"), "[1,2]");
+    assert_string_equal(lb_member(LB_TAKE(l), "communities"), "[1,2]");
 }
 
 static void a_grant_of_claims_taken_and_given_again_begins_anew(void **state)
 {
     struct loopback *lb = *state;
-    int64_t start = lb_publish(lb, .channels = "room:x");
+    int64_t start = LB_PUBLISH(lb, .channels = "room:x");
     struct pl_queue *q = NULL;
     int64_t mine;
 
     assert_int_equal(lb_claims(lb, "7", "community:1", lb->unix_ms, true), PL_OK);
     assert_int_equal(pl_queue_new(lb->hub, lb_user(lb, "7"), NULL, 0, start, &q), PL_OK);
     assert_int_equal(lb_claims(lb, "7", "", lb->unix_ms + 1, true), PL_OK);
-    (void)lb_publish(lb);
+    (void)LB_PUBLISH(lb);
     assert_int_equal(lb_claims(lb, "7", "community:1", lb->unix_ms + 2, true), PL_OK);
-    mine = lb_publish(lb);
-    lb_expect_events(lb_poll(lb, q, start), mine);
+    mine = LB_PUBLISH(lb);
+    LB_EXPECT_EVENTS(lb_poll(lb, q, start), mine);
 }
 
 /* ---- disconnect ---- */
@@ -387,36 +387,36 @@ static void the_own_channel_is_granted_without_being_named(void **state)
     struct loopback *lb = *state;
     struct lb_link *l = lb_websocket(lb, lb_queue(lb, "7", "community:1"), -1);
     struct lb_link *other = lb_websocket(lb, lb_queue(lb, "77", "community:1"), -1);
-    int64_t id = lb_publish(lb, .channels = "user:7");
+    int64_t id = LB_PUBLISH(lb, .channels = "user:7");
     int64_t both;
 
-    lb_expect_events(l, id);
-    both = lb_publish(lb, .channels = "community:1 user:7");
-    lb_expect_events(l, both);
-    lb_expect_events(other, both);
+    LB_EXPECT_EVENTS(l, id);
+    both = LB_PUBLISH(lb, .channels = "community:1 user:7");
+    LB_EXPECT_EVENTS(l, both);
+    LB_EXPECT_EVENTS(other, both);
     (void)lb_update(lb, "7", "community:2"); /* nobody gave it, nobody takes it */
-    (void)lb_take(l);
-    id = lb_publish(lb, .channels = "user:7");
-    lb_expect_events(l, id);
-    lb_expect_silence(other);
+    (void)LB_TAKE(l);
+    id = LB_PUBLISH(lb, .channels = "user:7");
+    LB_EXPECT_EVENTS(l, id);
+    LB_EXPECT_SILENCE(other);
 }
 
 static void who_comes_later_finds_what_the_own_channel_holds(void **state)
 {
     struct loopback *lb = *state;
-    int64_t start = lb_publish(lb);
-    int64_t id = lb_publish(lb, .channels = "user:7");
+    int64_t start = LB_PUBLISH(lb);
+    int64_t id = LB_PUBLISH(lb, .channels = "user:7");
 
-    lb_expect_events(lb_poll(lb, lb_queue_at(lb, "7", "community:2", start), -1), id);
+    LB_EXPECT_EVENTS(lb_poll(lb, lb_queue_at(lb, "7", "community:2", start), -1), id);
 }
 
 static void a_linkless_queue_has_its_own_channel_s_events_waiting(void **state)
 {
     struct loopback *lb = *state;
     struct pl_queue *q = lb_queue(lb, "ann", "community:1");
-    int64_t id = lb_publish(lb, .channels = "user:ann");
+    int64_t id = LB_PUBLISH(lb, .channels = "user:ann");
 
-    lb_expect_events(lb_poll(lb, q, -1), id);
+    LB_EXPECT_EVENTS(lb_poll(lb, q, -1), id);
 }
 
 /* ---- how long records are kept ---- */
@@ -429,10 +429,10 @@ static void a_record_goes_after_its_queues_and_the_ttl(void **state)
     assert_int_equal(lb_claims(lb, "7", "community:1", lb->unix_ms, true), PL_OK);
     assert_int_equal(pl_queue_new(lb->hub, lb_user(lb, "7"), NULL, 0, -1, &q), PL_OK);
     (void)lb_websocket(lb, q, -1);
-    lb_pass(lb, 5 * TTL_MS);
+    lb_pass(lb, 5 * ttl_ms);
     assert_non_null(lb_user(lb, "7"));
     pl_queue_end(q, PL_OK);
-    lb_pass(lb, TTL_MS - 2000);
+    lb_pass(lb, ttl_ms - 2000);
     assert_non_null(lb_user(lb, "7"));
     lb_pass(lb, 3000);
     assert_null(lb_user(lb, "7"));
@@ -493,6 +493,20 @@ static void what_a_backend_said_is_forgotten_last_and_not_silently(void **state)
     assert_int_equal(lb_claims(lb, "7", "community:2", said, true), PL_OK);
 }
 
+static void a_block_is_not_forgotten_for_want_of_room(void **state)
+{
+    struct loopback *lb = *state;
+
+    lb->cfg->limits_users = 2;
+    (void)lb_disconnect(lb, "7", 600000);
+    (void)lb_update(lb, "8", "community:1");
+    assert_int_equal(lb_claims(lb, "9", "community:1", lb->unix_ms, true), PL_OK);
+    assert_null(lb_user(lb, "8"));
+    assert_int_equal(lb_claims(lb, "7", "community:1", lb->unix_ms, true), PL_ERR_DISCONNECTED);
+    (void)lb_disconnect(lb, "9", 600000);
+    assert_int_equal(lb_claims(lb, "8", "community:1", lb->unix_ms, true), PL_ERR_OVERLOADED);
+}
+
 static void a_table_full_of_users_with_queues_refuses(void **state)
 {
     struct loopback *lb = *state;
@@ -550,6 +564,7 @@ int main(void)
         TEST(what_a_backend_said_is_kept_as_long_as_a_token_lives),
         TEST(a_full_table_forgets_the_one_idle_for_longest),
         TEST(what_a_backend_said_is_forgotten_last_and_not_silently),
+        TEST(a_block_is_not_forgotten_for_want_of_room),
         TEST(a_table_full_of_users_with_queues_refuses),
         TEST(what_there_was_no_room_to_remember_is_not_undone_by_a_token),
     };
