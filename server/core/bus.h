@@ -13,7 +13,7 @@
  * tests/sim.
  *
  * Every request has one answer: done(arg, …), called once, possibly before the request function
- * returns. */
+ * returns. Before the hub is freed, a bus answers or drops what is open: done may refer to the hub. */
 
 /* An event on its way: what is stored and announced. Strings are the caller's during the call. */
 struct pl_bus_event {
@@ -65,9 +65,9 @@ struct pl_bus_ops {
     /* ids[0]: the change's id. The change has been applied on this node (pl_hub_bus_change) before
      * done. */
     void (*change)(void *bus, const struct pl_bus_change *c, pl_bus_done_fn *done, void *arg);
-    /* The node begins or ends to need a channel. open answers with pl_hub_bus_opened; after_id: the
-     * node knows the channel whole up to here (0: nothing), so a repair reads only what is missing.
-     */
+    /* The node begins or ends to need a channel. open answers with pl_hub_bus_opened, never before
+     * it has returned; after_id: the node knows the channel whole up to here (0: nothing), so a
+     * repair reads only what is missing. */
     void (*open)(void *bus, struct pl_str channel, int64_t after_id);
     /* After close, the answer to an earlier open must not come any more. */
     void (*close)(void *bus, struct pl_str channel);
