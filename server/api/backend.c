@@ -1,4 +1,5 @@
 /* The endpoints that need an API key. */
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -193,7 +194,9 @@ static bool idempotency_key(struct pl_api_request *r, struct pl_bus_key *ret)
 {
     const struct pl_str *key = pl_http_header(&r->http->head, "idempotency-key");
 
-    *ret = (struct pl_bus_key){.scope = r->api_key};
+    const struct pl_str *api_key = pl_http_header(&r->http->head, "x-api-key");
+
+    *ret = (struct pl_bus_key){.key.len = 0};
     if (key == NULL) {
         return true;
     }
@@ -202,6 +205,8 @@ static bool idempotency_key(struct pl_api_request *r, struct pl_bus_key *ret)
         return false;
     }
     ret->key = *key;
+    /* Not its index, which a reload may give to another: a retry then must not publish twice. */
+    ret->scope = (int)(pl_map_hash(api_key->s, api_key->len) & INT_MAX);
     ret->body_hash = pl_map_hash(r->http->body.s, r->http->body.len);
     return true;
 }

@@ -226,10 +226,10 @@ void pl_api__poll(struct pl_api_request *r)
         !pl_api__query_cursor(r, "timeout", &seconds) || !pl_api__client(r, &id)) {
         return;
     }
-    if (seconds < hold_ms / 1000) {
+    if (seconds <= hold_ms / 1000) {
         hold_ms = seconds * 1000;
     }
-    if (r->http->head.method == PL_HTTP_HEAD) {
+    if (r->http->head.method == PL_HTTP_HEAD || r->node->draining) {
         hold_ms = 0;
     }
     pl_longpoll_start(&r->to, id.queue, ack > last ? ack : last, hold_ms);
@@ -287,18 +287,6 @@ static void on_reply(void *arg, struct pl_buf *reply)
     }
 }
 
-static void rate_reply(enum pl_codec codec, struct pl_buf *out)
-{
-    struct pl_writer w;
-
-    pl_writer_init(&w, codec, out);
-    pl_write_map(&w, 2);
-    pl_write_key(&w, "op");
-    pl_write_cstr(&w, "reply");
-    pl_write_key(&w, "error");
-    pl_write_error(&w, PL_ERR_RATE_LIMITED, NULL);
-}
-
 static void send_all(struct pl_api_request *r, const struct pl_identity *id,
                      const struct pl_value *items, size_t count)
 {
@@ -306,7 +294,7 @@ static void send_all(struct pl_api_request *r, const struct pl_identity *id,
         .node = r->node,
         .queue = id->queue,
         .codec = r->to.codec,
-        .may_publish = id->has_token && id->claims.may_publish,
+        .publish_until_ms = id->has_token ? pl_identity_publish_until_ms(r->node, &id->claims) : 0,
         .over_http = true,
     };
     struct sending *s = pl_alloc(sizeof(*s) + count * sizeof(s->replies[0]));
@@ -318,12 +306,7 @@ static void send_all(struct pl_api_request *r, const struct pl_identity *id,
         struct slot *slot = pl_alloc(sizeof(*slot));
 
         *slot = (struct slot){s, i};
-        if (pl_message_run(&from, &items[i], r->http->arena, on_reply, slot) != PL_OK) {
-            struct pl_buf out = {0};
-
-            rate_reply(r->to.codec, &out);
-            on_reply(slot, &out);
-        }
+        (void)pl_message_run(&from, &items[i], r->http->arena, on_reply, slot);
     }
     if (--s->open == 0) {
         finish_send(s);
@@ -393,21 +376,27 @@ static bool credentials_with_body(struct pl_api_request *r, struct pl_credential
     return true;
 }
 
+/* As pl_identity_queue; for a backend the queue_id is enough. */
+static int named_queue(struct pl_api_request *r, const struct pl_credentials *cr,
+                       struct pl_identity *ret)
+{
+    if (r->api_key < 0) {
+        return pl_identity_queue(r->node, cr, r->http->arena, ret);
+    }
+    *ret = (struct pl_identity){.queue = pl_queue_find(r->node->hub, cr->queue_id)};
+    return ret->queue != NULL ? PL_OK : PL_ERR_QUEUE_NOT_FOUND;
+}
+
 void pl_api__heartbeat(struct pl_api_request *r)
 {
     struct pl_credentials cr;
-    struct pl_identity id = {0};
+    struct pl_identity id;
     int status;
 
     if (!credentials_with_body(r, &cr)) {
         return;
     }
-    if (r->api_key >= 0) {
-        id.queue = pl_queue_find(r->node->hub, cr.queue_id);
-        status = id.queue != NULL ? PL_OK : PL_ERR_QUEUE_NOT_FOUND;
-    } else {
-        status = pl_identity_queue(r->node, &cr, r->http->arena, &id);
-    }
+    status = named_queue(r, &cr, &id);
     if (status != PL_OK) {
         pl_api__error(r, status, id.reason);
         return;
@@ -419,17 +408,18 @@ void pl_api__heartbeat(struct pl_api_request *r)
 void pl_api__unregister(struct pl_api_request *r)
 {
     struct pl_credentials cr;
-    struct pl_identity id = {0};
+    struct pl_identity id;
     int status;
 
     if (!credentials_with_body(r, &cr)) {
         return;
     }
-    status = r->api_key >= 0 ? PL_OK : pl_identity_queue(r->node, &cr, r->http->arena, &id);
-    if (r->api_key >= 0) {
-        id.queue = pl_queue_find(r->node->hub, cr.queue_id);
+    status = named_queue(r, &cr, &id);
+    /* Gone is as good, and a queue that only waits for a newer token may be ended without one. */
+    if (status == PL_ERR_QUEUE_NOT_FOUND || (status == PL_ERR_TOKEN_EXPIRED && id.queue != NULL)) {
+        status = PL_OK;
     }
-    if (status != PL_OK && status != PL_ERR_QUEUE_NOT_FOUND && status != PL_ERR_TOKEN_EXPIRED) {
+    if (status != PL_OK) {
         pl_api__error(r, status, id.reason);
         return;
     }

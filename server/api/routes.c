@@ -175,6 +175,8 @@ bool pl_api__query_cursor(struct pl_api_request *r, const char *name, int64_t *r
 
 /* ---- the net's calls ---- */
 
+static const char key_needed[] = "a valid X-API-Key is needed";
+
 static int key_of(const struct pl_node *n, const struct pl_http_head *h)
 {
     const struct pl_str *key = pl_http_header(h, "x-api-key");
@@ -193,7 +195,7 @@ static int64_t on_max_body(void *arg, struct pl_http_conn *c, const struct pl_ht
         return n->cfg->limits_body_bytes;
     }
     if (r != NULL && r->who == BACKEND && method_bit(head->method) == POST) {
-        return PL_ERR_UNAUTHORIZED; /* before a megabyte is taken */
+        return PL_ERR_UNAUTHORIZED; /* before a megabyte is taken; on_refuse says the rest */
     }
     return n->cfg->limits_message_bytes;
 }
@@ -237,7 +239,7 @@ static void on_request(void *arg, struct pl_http_conn *c, const struct pl_http_r
     } else if ((route->methods & method_bit(rq->head.method)) == 0) {
         answer_method(&r, route);
     } else if (route->who == BACKEND && r.api_key < 0) {
-        pl_api__error(&r, PL_ERR_UNAUTHORIZED, "a valid X-API-Key is needed");
+        pl_api__error(&r, PL_ERR_UNAUTHORIZED, key_needed);
     } else if (route->fn == NULL) {
         pl_api__error(&r, PL_ERR_PROTOCOL, "this path is for a WebSocket handshake");
     } else {
@@ -295,7 +297,7 @@ static void on_refuse(void *arg, struct pl_http_conn *c, const struct pl_http_he
     struct pl_http_to to;
 
     pl_http_to_init(&to, arg, c, &rq, is_for_browsers(rq.head.path));
-    pl_http_answer_error(&to, status, reason);
+    pl_http_answer_error(&to, status, status == PL_ERR_UNAUTHORIZED ? key_needed : reason);
     pl_arena_done(&arena);
 }
 

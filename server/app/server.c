@@ -37,41 +37,50 @@ struct server {
 
 /* ---- configuration ---- */
 
-/* 0, or 2 and a line on stderr. */
+/* What the files and options say, checked as a whole. PL_ERR_INVALID: *err says why. */
 static int load(const struct pl_server_options *o, struct pl_dev_keys *dev_keys,
-                struct pl_config **ret_cfg, struct pl_auth **ret_auth)
+                struct pl_config **ret_cfg, struct pl_auth **ret_auth, struct pl_config_error *err)
 {
-    struct pl_config_error error;
     struct pl_auth_error auth_error;
     struct pl_config *cfg;
+    struct pl_auth *auth = NULL;
 
-    if (pl_config_load(&o->sources, &cfg, &error) != 0) {
-        fprintf(stderr, "parleyd: %s\n", error.text);
-        return 2;
+    if (pl_config_load(&o->sources, &cfg, err) != 0) {
+        return PL_ERR_INVALID;
     }
     if (o->dev) {
         pl_dev_add_keys(dev_keys, cfg);
     }
-    if (pl_auth_new(cfg, ret_auth, &auth_error) != PL_OK) {
-        fprintf(stderr, "parleyd: %s\n", auth_error.text);
-        pl_config_free(cfg);
+    if (pl_auth_new(cfg, &auth, &auth_error) != PL_OK) {
+        (void)snprintf(err->text, sizeof(err->text), "%s", auth_error.text);
+    } else if (!pl_auth_has_jwt_key(auth) && !pl_auth_has_api_key(auth)) {
+        (void)snprintf(err->text, sizeof(err->text),
+                       "no key is configured: set auth.api_key (for your backend) or "
+                       "auth.jwt_key (for clients), or try it out with --dev");
+    } else if (strcmp(cfg->bus_url, "memory:") != 0) {
+        (void)snprintf(
+            err->text, sizeof(err->text),
+            "bus.url = \"%s\": this version has the embedded bus, memory:", cfg->bus_url);
+    } else {
+        *ret_cfg = cfg;
+        *ret_auth = auth;
+        return PL_OK;
+    }
+    pl_auth_free(auth);
+    pl_config_free(cfg);
+    return PL_ERR_INVALID;
+}
+
+/* The same at the command line: 0, or 2 and a line on stderr. */
+static int load_or_say(const struct pl_server_options *o, struct pl_dev_keys *dev_keys,
+                       struct pl_config **ret_cfg, struct pl_auth **ret_auth)
+{
+    struct pl_config_error error;
+
+    if (load(o, dev_keys, ret_cfg, ret_auth, &error) != PL_OK) {
+        fprintf(stderr, "parleyd: %s\n", error.text);
         return 2;
     }
-    if (!pl_auth_has_jwt_key(*ret_auth) && !pl_auth_has_api_key(*ret_auth)) {
-        fprintf(stderr, "parleyd: no key is configured: set auth.api_key (for your backend) or "
-                        "auth.jwt_key (for clients), or try it out with --dev\n");
-        pl_auth_free(*ret_auth);
-        pl_config_free(cfg);
-        return 2;
-    }
-    if (strcmp(cfg->bus_url, "memory:") != 0) {
-        fprintf(stderr, "parleyd: bus.url = \"%s\": this version has the embedded bus, memory:\n",
-                cfg->bus_url);
-        pl_auth_free(*ret_auth);
-        pl_config_free(cfg);
-        return 2;
-    }
-    *ret_cfg = cfg;
     return 0;
 }
 
@@ -80,7 +89,7 @@ int pl_server_check(const struct pl_server_options *o)
     struct pl_dev_keys dev_keys = {.jwt = ""};
     struct pl_config *cfg;
     struct pl_auth *auth;
-    int status = load(o, &dev_keys, &cfg, &auth);
+    int status = load_or_say(o, &dev_keys, &cfg, &auth);
 
     if (status == 0) {
         pl_auth_free(auth);
@@ -113,12 +122,13 @@ static void on_reload(void *arg, int signum)
     int phase = s->cfg->transport_phase;
     int64_t percent = s->cfg->transport_websocket_percent;
     const char *ignored = NULL;
+    struct pl_config_error error;
     struct pl_config *fresh;
     struct pl_auth *auth;
 
     (void)signum;
-    if (load(s->options, &s->dev_keys, &fresh, &auth) != 0) {
-        pl_log(PL_LOG_ERROR, "reload_refused",
+    if (load(s->options, &s->dev_keys, &fresh, &auth, &error) != PL_OK) {
+        pl_log(PL_LOG_ERROR, "reload_refused", PL_STR("error", error.text),
                PL_STR("kept", "the configuration that was running"));
         return;
     }
@@ -261,7 +271,7 @@ int pl_server_run(const struct pl_server_options *o)
     int status;
 
     s->options = o;
-    status = load(o, &s->dev_keys, &s->cfg, &s->auth);
+    status = load_or_say(o, &s->dev_keys, &s->cfg, &s->auth);
     if (status == 0) {
         set_up_log(s->cfg);
         name_node(s);

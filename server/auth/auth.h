@@ -52,8 +52,7 @@ struct pl_claims {
 int pl_auth_verify(struct pl_auth *a, struct pl_str token, int64_t now_unix_ms,
                    struct pl_arena *arena, struct pl_claims *ret, const char **ret_reason);
 
-/* Compares with every key in constant time. -1: none; else the key's index (the scope of
- * Idempotency-Keys). */
+/* Compares with every key in constant time. -1: none; else the key's index. */
 int pl_auth_api_key(const struct pl_auth *a, struct pl_str key);
 
 /* Signs a token with the first key (jwt_key before jwt_key_file; HS* only), for `parley token` and

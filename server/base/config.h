@@ -16,8 +16,8 @@
  *   WORDS   struct pl_strings      may be repeated; each is split at commas and blanks
  *   BOOL    bool                   on off true false yes no 1 0
  *   INT     int64_t                decimal, min..max
- *   BYTES   int64_t                decimal with optional KiB, MiB, GiB (also K, M, G), min..max
- * bytes DURATION int64_t (ms)          decimal with ms, s (default), m, h, d; min..max ms
+ *   BYTES   int64_t (bytes)        decimal with optional KiB, MiB, GiB (also K, M, G); min..max
+ *   DURATION int64_t (ms)          decimal with ms, s (default), m, h, d; min..max
  *   ALGORITHM, PHASE, LOG_LEVEL, LOG_FORMAT   int (an enum)      one of a list of words
  * reload: LIVE (applied in place by SIGHUP) or START (needs a restart).
  *

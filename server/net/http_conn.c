@@ -87,6 +87,7 @@ static void refuse(struct pl_http_conn *c, const struct pl_http_head *head, int 
 {
     enter_phase(c, PL_CONN_ANSWER);
     c->keep_alive = false;
+    c->is_head = head != NULL && head->method == PL_HTTP_HEAD; /* not what the request before was */
     c->net->o.http->refuse(c->net->o.arg, c, head, status, reason);
 }
 

@@ -325,6 +325,7 @@ void pl_net_stop(struct pl_net *n, uint64_t grace_ms)
     pl_listener__close(n, PL_LISTENER_MAIN);
     pl_listener__close(n, PL_LISTENER_INTERNAL);
     pl_http__stop_all(n);
+    pl_ws__stop_all(n);
     pl_net__set_timer(n, &n->grace, (int64_t)grace_ms);
     pl_net__check_stopped(n);
 }

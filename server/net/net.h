@@ -159,7 +159,7 @@ void pl_net_on_signal(struct pl_net *n, int signum, void (*fn)(void *arg, int si
 void pl_net_run(struct pl_net *n);
 /* Stops accepting; closes idle HTTP connections, lets answers under way go out, closes what is
  * left after grace_ms; run returns when all are gone. WebSockets are the upper layer's to close
- * first. */
+ * first; those that it has not, and those that still open, are closed with 1012 `draining`. */
 void pl_net_stop(struct pl_net *n, uint64_t grace_ms);
 /* Closes what is still open, with the handlers' `closed`; not from inside a handler. */
 void pl_net_free(struct pl_net *n);

@@ -216,6 +216,7 @@ void pl_ws__adopt(struct pl_net *n, int fd, struct pl_peer_entry *peer,
                   const struct pl_handshake *hs, const struct pl_buf *head);
 int pl_ws__lws_callback(struct lws *wsi, struct pl_ws_conn *c, enum lws_callback_reasons reason,
                         const void *in, size_t len);
+void pl_ws__stop_all(struct pl_net *n); /* says goodbye to those that nobody closed */
 void pl_ws__kill_all(struct pl_net *n);
 /* ws_receive.c: payload that libwebsockets has unmasked. */
 void pl_ws__receive(struct pl_ws_conn *c, const uint8_t *data, size_t len);

@@ -85,6 +85,11 @@ void pl_ws_close(struct pl_ws_conn *c, int code, const char *reason)
     }
 }
 
+static void close_for_restart(struct pl_ws_conn *c)
+{
+    pl_ws_close(c, pl_status_close_code(PL_ERR_DRAINING), pl_status_code(PL_ERR_DRAINING));
+}
+
 /* ---- the end ---- */
 
 static void count_close(int code)
@@ -176,6 +181,9 @@ static void on_established(struct pl_ws_conn *c)
     pl_list_append(&n->ws, &c->node);
     pl_metric_set(PL_S_CONN_WEBSOCKET, ++n->ws_count);
     n->o.ws->opened(n->o.arg, c, c->user);
+    if (n->stopping) {
+        close_for_restart(c);
+    }
 }
 
 /* It also comes, unasked for, after libwebsockets has answered a PING: the only trace a PING
@@ -280,6 +288,13 @@ void pl_ws__adopt(struct pl_net *n, int fd, struct pl_peer_entry *peer,
     n->adopting = NULL;
     if (c->phase == PL_WS_OPENING) {
         never_opened(c, wsi != NULL);
+    }
+}
+
+void pl_ws__stop_all(struct pl_net *n)
+{
+    pl_list_foreach(it, &n->ws) {
+        close_for_restart(pl_container_of(it, struct pl_ws_conn, node));
     }
 }
 

@@ -51,6 +51,19 @@ void pl_http_to_init(struct pl_http_to *to, struct pl_node *node, struct pl_http
     }
 }
 
+size_t pl_http_to_room(const struct pl_http_to *to)
+{
+    return to->origin != NULL ? strlen(to->origin) + 1 : 0;
+}
+
+void pl_http_to_keep(struct pl_http_to *ret, const struct pl_http_to *to, char *room)
+{
+    *ret = *to;
+    if (to->origin != NULL) {
+        ret->origin = memcpy(room, to->origin, pl_http_to_room(to));
+    }
+}
+
 static void write_lines(const struct pl_http_to *to, const char *lines, char *out, size_t size)
 {
     static const char exposed[] =
@@ -136,15 +149,10 @@ static void later_closed(struct pl_waiting *w)
 
 struct pl_http_later *pl_http_later_new(const struct pl_http_to *to)
 {
-    size_t len = to->origin != NULL ? strlen(to->origin) + 1 : 0;
-    struct pl_http_later *l = pl_alloc(sizeof(*l) + len);
+    struct pl_http_later *l = pl_alloc(sizeof(*l) + pl_http_to_room(to));
 
     l->waiting.closed = later_closed;
-    l->to = *to;
-    if (len > 0) {
-        memcpy(l->origin, to->origin, len);
-        l->to.origin = l->origin;
-    }
+    pl_http_to_keep(&l->to, to, l->origin);
     pl_http_set_user(to->conn, l);
     return l;
 }

@@ -5,7 +5,7 @@
 
 /* What every HTTP answer shares: codec, CORS, error bodies. */
 
-/* Who is answered, and how. Kept for a later answer with pl_http_to_keep. */
+/* Who is answered, and how. Whoever answers later keeps a copy made by pl_http_to_keep. */
 struct pl_http_to {
     struct pl_node *node;
     struct pl_http_conn *conn;
@@ -18,6 +18,10 @@ struct pl_http_to {
 /* origin is copied into the arena when it is allowed. */
 void pl_http_to_init(struct pl_http_to *to, struct pl_node *node, struct pl_http_conn *c,
                      const struct pl_http_request *rq, bool cors);
+
+/* Copies *to, its origin into room: that many bytes of whatever owns the copy. */
+size_t pl_http_to_room(const struct pl_http_to *to);
+void pl_http_to_keep(struct pl_http_to *ret, const struct pl_http_to *to, char *room);
 
 /* Is this Origin allowed? (auth.allowed_origins; none configured: the request's own host; --dev:
  * any localhost too.) */

@@ -61,19 +61,24 @@ static int64_t effective_exp_ms(const struct pl_node *n, const struct pl_claims 
     return c->exp_ms + n->cfg->auth_leeway;
 }
 
-static int check_token(struct pl_node *n, struct pl_identity *id)
+int pl_identity_use_token(struct pl_node *n, struct pl_identity *ret)
 {
     int status;
 
-    if (!pl_str_eq(id->claims.user_id, pl_user_id(pl_queue_user(id->queue)))) {
-        id->reason = "the token is another user's than the queue";
+    if (!pl_str_eq(ret->claims.user_id, pl_user_id(pl_queue_user(ret->queue)))) {
+        ret->reason = "the token is another user's than the queue";
         return PL_ERR_FORBIDDEN;
     }
-    status = pl_identity_apply(n, &id->claims, false);
+    status = pl_identity_apply(n, &ret->claims, false);
     if (status == PL_OK) {
-        pl_queue_extend_token(id->queue, effective_exp_ms(n, &id->claims));
+        pl_queue_extend_token(ret->queue, effective_exp_ms(n, &ret->claims));
     }
     return status;
+}
+
+int64_t pl_identity_publish_until_ms(const struct pl_node *n, const struct pl_claims *c)
+{
+    return c->may_publish ? effective_exp_ms(n, c) : 0;
 }
 
 int pl_identity_queue(struct pl_node *n, const struct pl_credentials *cr, struct pl_arena *a,
@@ -97,7 +102,7 @@ int pl_identity_queue(struct pl_node *n, const struct pl_credentials *cr, struct
         return PL_ERR_QUEUE_NOT_FOUND;
     }
     if (ret->has_token) {
-        status = check_token(n, ret);
+        status = pl_identity_use_token(n, ret);
     }
     if (status == PL_OK && pl_queue_token_expired(ret->queue)) {
         status = PL_ERR_TOKEN_EXPIRED;

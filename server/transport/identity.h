@@ -27,6 +27,13 @@ bool pl_identity_of_request(const struct pl_node *n, const struct pl_http_reques
 int pl_identity_verify(const struct pl_node *n, struct pl_str token, struct pl_arena *a,
                        struct pl_identity *ret);
 
+/* What a verified token says, applied to the record of ret->queue's user and to how long the queue
+ * lasts. 0, PL_ERR_FORBIDDEN (another user's), PL_ERR_DISCONNECTED. */
+int pl_identity_use_token(struct pl_node *n, struct pl_identity *ret);
+
+/* Until when (unix, leeway included) a verified token allows publishing; 0: it does not. */
+int64_t pl_identity_publish_until_ms(const struct pl_node *n, const struct pl_claims *c);
+
 /* A client that says it has a queue: finds it, checks the token against it, applies what the token
  * says and extends the queue by it. 0; PL_ERR_UNAUTHORIZED (no queue_id, or auth.require_token and
  * no token), PL_ERR_TOKEN_*, PL_ERR_QUEUE_NOT_FOUND (ret->claims are set if a valid token came

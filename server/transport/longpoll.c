@@ -2,7 +2,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "protocol/status.h"
 #include "server/base/alloc.h"
@@ -90,18 +89,13 @@ static const struct pl_link_ops poll_ops = {
 
 static struct poll *poll_new(const struct pl_http_to *to)
 {
-    size_t len = to->origin != NULL ? strlen(to->origin) + 1 : 0;
-    struct poll *p = pl_alloc(sizeof(*p) + len);
+    struct poll *p = pl_alloc(sizeof(*p) + pl_http_to_room(to));
 
     p->waiting.closed = on_closed;
     p->link.ops = &poll_ops;
     p->link.codec = (uint8_t)to->codec;
     pl_timer_init(&p->timer, on_timeout);
-    p->to = *to;
-    if (len > 0) {
-        memcpy(p->origin, to->origin, len);
-        p->to.origin = p->origin;
-    }
+    pl_http_to_keep(&p->to, to, p->origin);
     pl_http_set_user(to->conn, &p->waiting);
     return p;
 }

@@ -110,29 +110,26 @@ static int op_unsubscribe(struct run *r)
 static int op_refresh(struct run *r)
 {
     const struct pl_message_from *from = r->from;
-    struct pl_identity id = {0};
+    struct pl_identity id = {.queue = from->queue};
     struct pl_writer w;
+    int64_t left_ms;
     int status = pl_identity_verify(from->node, r->m->token, r->arena, &id);
 
-    r->message = id.reason;
-    if (status == PL_OK && !pl_str_eq(id.claims.user_id, pl_user_id(pl_queue_user(from->queue)))) {
-        r->message = "the token is another user's than the queue";
-        status = PL_ERR_FORBIDDEN;
-    }
     if (status == PL_OK) {
-        status = pl_identity_apply(from->node, &id.claims, false);
+        status = pl_identity_use_token(from->node, &id);
     }
     if (status != PL_OK) {
+        r->message = id.reason;
         return status;
     }
-    pl_queue_extend_token(from->queue, id.claims.exp_ms + from->node->cfg->auth_leeway);
-    if (from->may_publish_ret != NULL) {
-        *from->may_publish_ret = id.claims.may_publish;
+    if (from->ret_publish_until_ms != NULL) {
+        *from->ret_publish_until_ms = pl_identity_publish_until_ms(from->node, &id.claims);
     }
+    left_ms = id.claims.exp_ms - pl_hub_unix_ms(from->node->hub); /* below 0 within the leeway */
     begin_reply(&w, from->codec, r->out, r->m->id, "result");
     pl_write_map(&w, 1);
     pl_write_key(&w, "token_expires_in_ms");
-    pl_write_int(&w, id.claims.exp_ms - pl_hub_unix_ms(from->node->hub));
+    pl_write_int(&w, left_ms > 0 ? left_ms : 0);
     return PL_OK;
 }
 
@@ -171,9 +168,14 @@ static int check_publish(struct run *r)
 {
     const struct pl_user *u = pl_queue_user(r->from->queue);
 
-    if (!r->from->may_publish) {
+    if (r->from->publish_until_ms == 0) {
         r->message = "publishing needs a token with the scope publish";
         return PL_ERR_FORBIDDEN;
+    }
+    /* The socket may live on: its queue was made with an API key or a token that ends later. */
+    if (r->from->publish_until_ms <= pl_hub_unix_ms(r->from->node->hub)) {
+        r->message = "the token with the scope publish has expired: refresh it";
+        return PL_ERR_TOKEN_EXPIRED;
     }
     for (size_t i = 0; i < r->m->publish.channel_count; i++) {
         if (!pl_user_may_publish_to(u, r->m->publish.channels[i])) {
@@ -239,15 +241,18 @@ int pl_message_run(const struct pl_message_from *from, const struct pl_value *v,
     struct pl_message m = {0};
     struct pl_buf out = {0};
     struct run r = {.from = from, .arena = a, .m = &m, .out = &out};
+    bool too_fast = !pl_queue_take_message(from->queue);
     int status;
 
-    if (!pl_queue_take_message(from->queue)) {
-        pl_metric_add(PL_S_LIMITED_MESSAGES, 1);
+    pl_metric_add(PL_S_LIMITED_MESSAGES, too_fast);
+    if (too_fast && !from->over_http) {
         return PL_ERR_RATE_LIMITED;
     }
     pl_queue_touch(from->queue);
     status = pl_parse_message(v, a, &limits, &m, &error);
-    if (status != PL_OK) {
+    if (too_fast) {
+        status = PL_ERR_RATE_LIMITED; /* the id has been read: the reply carries it */
+    } else if (status != PL_OK) {
         r.message = error.text[0] != '\0' ? error.text : NULL;
     } else {
         status = ops[m.op](&r);

@@ -12,14 +12,15 @@ typedef void pl_message_done_fn(void *arg, struct pl_buf *reply);
 struct pl_message_from {
     struct pl_node *node;
     struct pl_queue *queue;
-    enum pl_codec codec;   /* of the reply */
-    bool may_publish;      /* a token with the scope came along */
-    bool *may_publish_ret; /* where a refresh stores the new token's; NULL: nowhere */
-    bool over_http;        /* hello and pong are not for /realtime/send */
+    enum pl_codec codec;      /* of the reply */
+    int64_t publish_until_ms; /* unix: the end of the token with the scope; 0: none came along */
+    int64_t *ret_publish_until_ms; /* where a refresh stores the new token's; NULL: nowhere */
+    bool over_http;                /* hello and pong are not for /realtime/send */
 };
 
-/* v: the decoded message; a: its arena. Counts as a sign of life and against limits.messages_per_s:
- * PL_ERR_RATE_LIMITED is returned and done is not called when it is over; else 0. */
+/* v: the decoded message; a: its arena. Counts as a sign of life and against limits.messages_per_s.
+ * One beyond that gets an error reply over HTTP; on a WebSocket PL_ERR_RATE_LIMITED is returned and
+ * done is not called. Else 0. */
 int pl_message_run(const struct pl_message_from *from, const struct pl_value *v, struct pl_arena *a,
                    pl_message_done_fn *done, void *arg);
 

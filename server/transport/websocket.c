@@ -5,11 +5,9 @@
 #include <string.h>
 
 #include "protocol/status.h"
-#include "protocol/utf8.h"
 #include "server/base/alloc.h"
 #include "server/base/clock.h"
 #include "server/base/list.h"
-#include "server/base/log.h"
 #include "server/transport/identity.h"
 #include "server/transport/message.h"
 
@@ -21,8 +19,8 @@ enum {
 /* What came with the upgrade, until the socket is open. */
 struct opening {
     struct pl_str token, queue_id;
-    bool has_cursor, bad_cursor;
-    int64_t cursor;
+    int64_t cursor; /* -1: none */
+    bool bad_query;
     char text[];
 };
 
@@ -35,28 +33,35 @@ struct websocket {
     struct pl_list calls;      /* messages whose reply is still to come */
     struct pl_frame **pending; /* replies not taken yet, PENDING_FRAMES at most */
     uint64_t received_ms, sent_ms;
+    int64_t publish_until_ms; /* unix; 0: no token with the scope was shown */
     uint8_t pending_count;
     bool said_hello;
-    bool may_publish;
     bool closing;
 };
 
-static void close_with(struct websocket *ws, int status, int64_t retry_after_ms)
+/* 1013 and 4429 say for how long to stay away. */
+static bool says_when(int close_code)
 {
+    return close_code == 1013 || close_code == 4429;
+}
+
+static void close_with(struct websocket *ws, int status)
+{
+    int code = pl_status_close_code(status);
     char reason[96];
 
     if (ws->closing || ws->conn == NULL) {
         return;
     }
     ws->closing = true;
-    if (retry_after_ms > 0) {
-        (void)snprintf(reason, sizeof(reason), "%s;retry_after_ms=%lld", pl_status_code(status),
-                       (long long)retry_after_ms);
+    if (says_when(code)) {
+        (void)snprintf(reason, sizeof(reason), "%s;retry_after_ms=%d", pl_status_code(status),
+                       RETRY_AFTER_MS);
     } else {
         (void)snprintf(reason, sizeof(reason), "%s", pl_status_code(status));
     }
     pl_link_detach(&ws->link);
-    pl_ws_close(ws->conn, pl_status_close_code(status), reason);
+    pl_ws_close(ws->conn, code, reason);
 }
 
 static uint64_t now_ms(const struct websocket *ws)
@@ -85,7 +90,7 @@ static void send_or_keep(struct websocket *ws, struct pl_frame *f)
     }
     if (ws->pending_count == PENDING_FRAMES) {
         pl_frame_unref(f);
-        close_with(ws, PL_ERR_OVERLOADED, RETRY_AFTER_MS);
+        close_with(ws, PL_ERR_OVERLOADED);
         return;
     }
     if (ws->pending == NULL) {
@@ -130,7 +135,7 @@ static bool link_send(struct pl_link *l, struct pl_frame *f, uint32_t events)
 
 static void link_end(struct pl_link *l, int status)
 {
-    close_with(pl_container_of(l, struct websocket, link), status, 0);
+    close_with(pl_container_of(l, struct websocket, link), status);
 }
 
 static const struct pl_link_ops websocket_ops = {
@@ -177,11 +182,11 @@ static void on_timer(struct pl_timer *t)
     uint64_t interval = (uint64_t)ws->node->cfg->websocket_ping_interval;
 
     if (!ws->said_hello) {
-        close_with(ws, PL_ERR_HELLO_EXPECTED, 0);
+        close_with(ws, PL_ERR_HELLO_EXPECTED);
         return;
     }
     if (now_ms(ws) - ws->received_ms >= 2 * interval) {
-        close_with(ws, PL_ERR_HEARTBEAT, 0);
+        close_with(ws, PL_ERR_HEARTBEAT);
         return;
     }
     if (ws->link.queue != NULL && now_ms(ws) - ws->sent_ms >= interval) {
@@ -277,11 +282,13 @@ static void open_queue(struct websocket *ws, const struct pl_credentials *cr, in
         }
     }
     if (status != PL_OK) {
-        close_with(ws, status, pl_status_http(status) == 503 ? RETRY_AFTER_MS : 0);
+        close_with(ws, status);
         return;
     }
     ws->said_hello = true;
-    ws->may_publish = id.has_token && id.claims.may_publish;
+    if (id.has_token) {
+        ws->publish_until_ms = pl_identity_publish_until_ms(ws->node, &id.claims);
+    }
     pl_queue_attach(q, &ws->link, cursor);
     send_welcome(ws, resumed);
     if (ws->link.queue != NULL) {
@@ -311,10 +318,12 @@ void pl_websocket_accept(struct pl_node *n, struct pl_http_conn *c,
     enum pl_codec codec = PL_JSON;
     struct websocket *ws;
     char *at;
-    bool bad = !pl_identity_of_request(n, rq, &cr);
+    bool bad_cursor = false;
+    bool bad_query = !pl_identity_of_request(n, rq, &cr);
+    bool has_cursor =
+        pl_http_query_get(rq->head.query, "last_event_id", rq->arena, &cursor, &bad_cursor);
 
     (void)pl_http_websocket_subprotocol(&rq->head, &codec, &protocol, &bearer);
-    (void)pl_http_query_get(rq->head.query, "last_event_id", rq->arena, &cursor, &bad);
     if (cr.token.len == 0) {
         cr.token = bearer;
     }
@@ -327,9 +336,9 @@ void pl_websocket_accept(struct pl_node *n, struct pl_http_conn *c,
     at = ws->opening->text;
     ws->opening->token = keep(&at, cr.token);
     ws->opening->queue_id = keep(&at, cr.queue_id);
-    ws->opening->has_cursor = cursor.len > 0;
-    ws->opening->bad_cursor =
-        bad || (cursor.len > 0 && !pl_parse_cursor(cursor, &ws->opening->cursor));
+    ws->opening->cursor = -1;
+    ws->opening->bad_query =
+        bad_query || bad_cursor || (has_cursor && !pl_parse_cursor(cursor, &ws->opening->cursor));
     pl_http_accept_websocket(c, protocol, codec, ws);
 }
 
@@ -343,11 +352,10 @@ static void on_opened(void *arg, struct pl_ws_conn *c, void *user)
     ws->conn = c;
     ws->opening = NULL;
     ws->received_ms = ws->sent_ms = now_ms(ws);
-    if (o->bad_cursor) {
-        close_with(ws, PL_ERR_INVALID, 0);
+    if (o->bad_query) {
+        close_with(ws, PL_ERR_INVALID);
     } else if (o->token.len > 0 || o->queue_id.len > 0) {
-        open_queue(ws, &(struct pl_credentials){o->token, o->queue_id},
-                   o->has_cursor ? o->cursor : -1, &a);
+        open_queue(ws, &(struct pl_credentials){o->token, o->queue_id}, o->cursor, &a);
     } else {
         pl_timer_set(ws->node->wheel, &ws->timer,
                      now_ms(ws) + (uint64_t)ws->node->cfg->websocket_hello_timeout);
@@ -383,8 +391,8 @@ static void run_message(struct websocket *ws, const struct pl_value *v, struct p
         .node = ws->node,
         .queue = ws->link.queue,
         .codec = ws->link.codec,
-        .may_publish = ws->may_publish,
-        .may_publish_ret = &ws->may_publish,
+        .publish_until_ms = ws->publish_until_ms,
+        .ret_publish_until_ms = &ws->publish_until_ms,
     };
     struct call *call = pl_alloc(sizeof(*call));
 
@@ -394,7 +402,7 @@ static void run_message(struct websocket *ws, const struct pl_value *v, struct p
     if (pl_message_run(&from, v, a, on_reply, call) != PL_OK) {
         pl_list_remove(&call->node);
         free(call);
-        close_with(ws, PL_ERR_RATE_LIMITED, RETRY_AFTER_MS);
+        close_with(ws, PL_ERR_RATE_LIMITED);
     }
 }
 
@@ -406,9 +414,9 @@ static void first_message(struct websocket *ws, const struct pl_value *v, struct
     const struct pl_value *op = pl_value_get(v, "op");
 
     if (op == NULL || op->type != PL_STRING || !pl_str_eq(op->u.string, PL_LIT("hello"))) {
-        close_with(ws, PL_ERR_HELLO_EXPECTED, 0);
+        close_with(ws, PL_ERR_HELLO_EXPECTED);
     } else if (pl_parse_message(v, a, &limits, &m, &error) != PL_OK) {
-        close_with(ws, PL_ERR_INVALID, 0);
+        close_with(ws, PL_ERR_INVALID);
     } else {
         open_queue(ws, &(struct pl_credentials){m.token, m.queue_id},
                    m.has_last_event_id ? m.last_event_id : -1, a);
@@ -428,12 +436,12 @@ static void on_message(void *arg, struct pl_ws_conn *c, const void *data, size_t
     }
     ws->received_ms = now_ms(ws);
     if (text != (ws->link.codec == PL_JSON)) {
-        close_with(ws, PL_ERR_MALFORMED, 0);
+        close_with(ws, PL_ERR_MALFORMED);
         return;
     }
     status = pl_decode(ws->link.codec, data, len, &a, &v, NULL);
     if (status != PL_OK) {
-        close_with(ws, text && status == PL_ERR_UTF8 ? PL_ERR_UTF8 : PL_ERR_MALFORMED, 0);
+        close_with(ws, text && status == PL_ERR_UTF8 ? PL_ERR_UTF8 : PL_ERR_MALFORMED);
     } else if (!ws->said_hello) {
         first_message(ws, v, &a);
     } else if (ws->link.queue != NULL) {

@@ -131,6 +131,12 @@ class Poll(ServerCase):
         self.assertGreater(time.monotonic() - start, 0.9)
         self.assertLess(time.monotonic() - start, 2.5)
 
+    def test_a_timeout_is_not_rounded_up_to_the_option(self):
+        with Server(longpoll__timeout="2900ms") as server:
+            start = time.monotonic()
+            server.register().poll(timeout=2)
+            self.assertLess(time.monotonic() - start, 2.6)
+
     def test_wrong_timeouts_are_400(self):
         client = self.server.register(new_user(), [new_community()])
         for timeout in ("x", "-1", "1.5", "", "1s", "9" * 40):
@@ -219,6 +225,13 @@ class Unregister(ServerCase):
         for _ in range(2):
             self.assertEqual(self.server.post("/realtime/unregister", queue_id=client.queue_id).status, 200)
         self.assert_error(client.ask(), 404, "queue_not_found")
+
+    def test_an_expired_token_ends_nothing_and_says_so(self):
+        user = new_user()
+        client = self.server.register(user)
+        self.assert_error(self.server.post("/realtime/unregister", queue_id=client.queue_id, token=mint(user, ttl=-60)),
+                          401, "token_expired")
+        client.poll()
 
     def test_a_beacon_may_carry_any_body(self):
         client = self.server.register()
@@ -739,6 +752,12 @@ class Credentials(TestCase):
                 self.assertEqual(server.post("/realtime/register", query_token=token).status, 401)
                 self.assertEqual(server.post(f"/realtime/register?token={token}").status, status)
                 self.assertNotIn(token[:60].encode(), server.stderr, "a token must not be logged")
+
+    def test_an_unknown_api_key_is_told_what_is_needed(self):
+        with Server() as server:
+            for body in (None, {"type": "x"}):
+                answer = server.post("/realtime/publish", body, headers={"X-API-Key": "no"})
+                self.assertIn("X-API-Key", self.assert_error(answer, 401, "unauthorized")["message"])
 
     def test_several_api_keys_work(self):
         with Server(auth__api_key=["first-of-two-keys", "second-of-two-keys"]) as server:

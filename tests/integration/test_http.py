@@ -53,6 +53,12 @@ class KeepAlive(HttpCase):
             self.assertEqual((answer.status, answer.headers["Connection"].lower()), (200, "close"))
             self.assertTrue(conn.closed())
 
+    def test_an_error_after_a_head_has_its_body(self):
+        for wrong in ("GARBAGE\r\n\r\n", head("GET", "/health", "Content-Length: x")):
+            with self.server.raw(head("HEAD", "/health")) as conn:
+                self.assertEqual(conn.response(to_head=True).status, 200)
+                self.assert_error(conn.send(wrong).response(), 400, "protocol_error")
+
     def test_connection_close_is_found_among_other_options(self):
         with self.server.raw(head("GET", "/health", "Connection: foo, Close")) as conn:
             self.assertEqual(conn.response().status, 200)

@@ -1,9 +1,10 @@
 """The migration path: four phases switched by SIGHUP on a running server, and what each tells clients."""
 
+import json
 import os
 import tempfile
 
-from harness import API_KEY, SECRET, Server, TestCase, main, mint, new_community, new_user, until
+from harness import API_KEY, SECRET, Server, TestCase, event, main, mint, new_community, new_user, until
 from wsclient import Ws, upgrade
 
 SUNSET = "Sat, 31 Oct 2026 23:59:59 GMT"
@@ -178,6 +179,16 @@ class BadReload(ReloadCase):
         self.assertEqual(self.transports(), HYBRID)
         self.switch(LONGPOLL, phase="longpoll")
 
+    def test_the_reason_is_part_of_the_log_record(self):
+        self.write("[log]\nformat = json", phase="hybrid")
+        self.server.hup()
+        until(lambda: b'"event":"reloaded"' in self.server.stderr, "the reload")
+        said = self.reload_bad("[queue]\nttl = soon")
+        until(lambda: self.server.stderr.endswith(b"\n"), "the whole line")
+        (record,) = map(json.loads, said.splitlines())
+        self.assertEqual(record["event"], "reload_refused")
+        self.assertIn("queue.ttl", record["error"])
+
     def test_a_file_that_is_gone_keeps_the_old_options(self):
         os.unlink(self.path)
         self.server.hup()
@@ -206,6 +217,23 @@ class BadReload(ReloadCase):
         self.server.hup()
         until(lambda: len(client.ask().value["events"]) == 2, "smaller batches")
         self.assertEqual(client.ids(), ids)
+
+    def test_an_idempotency_key_survives_the_rotation_of_api_keys(self):
+        def publish(key, text):
+            body = event([self.community], data={"text": text})
+            return self.server.post("/realtime/publish", body, headers={"X-API-Key": key, "Idempotency-Key": "k"})
+
+        def keys(*names):
+            with open(self.path, "w") as f:
+                f.write("\n".join(["[auth]", *(f"api_key = {name}" for name in names)]) + "\n")
+            self.server.hup()
+            until(lambda: publish(names[0], "first").status in (200, 422), f"the key {names[0]}")
+
+        keys("older")
+        first = publish("older", "first").value
+        keys("newer", "older")
+        self.assertEqual(publish("older", "first").value, first, "published twice")
+        self.assertNotEqual(publish("newer", "first").value, first, "keys share their memory")
 
     def test_many_reloads_in_a_row_do_no_harm(self):
         client = self.register()

@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import threading
 import time
 import zlib
 
@@ -155,6 +157,13 @@ class Opening(WsCase):
     def test_a_queue_of_another_user_closes_4403(self):
         client = self.server.register(new_user(), [self.community])
         self.assert_closes(Ws(self.server, token=self.token(), queue_id=client.queue_id), 4403, "forbidden")
+
+    def test_a_query_that_cannot_be_decoded_or_an_empty_cursor_closes_4400(self):
+        queue_id = self.server.register(self.user, [self.community]).queue_id
+        for query in ("queue_id=%zz&last_event_id=1", "queue_id=%zz", f"queue_id={queue_id}&last_event_id=",
+                      f"queue_id={queue_id}&last_event_id=%ff", f"queue_id={queue_id}&last_event_id=-1"):
+            with self.subTest(query=query), RawWs(self.server, query="?" + query) as raw:
+                self.assertEqual(raw.closed(), (4400, "invalid"))
 
     def test_wrong_hello_fields_do_not_open(self):
         for fields in ({"token": 7}, {"token": self.token(), "last_event_id": "x"}, {"queue_id": 7},
@@ -458,6 +467,19 @@ class Tokens(WsCase):
         self.assertIn("result", ws.call("refresh", token=mint(self.user, [self.community, more])))
         event_id = self.server.publish([more])
         self.assertEqual([e["event_id"] for e in ws.events(1)], [event_id])
+
+    def test_publishing_ends_with_the_token_though_the_queue_of_an_api_key_lives_on(self):
+        client = self.server.register(self.user, [self.community])
+        ws = self.open(token=self.token(ttl=2, scope="publish"), queue_id=client.queue_id)
+        publish = {"type": "x", "data": {"community_id": self.community}}
+        self.assertIn("result", ws.call("publish", **publish))
+        time.sleep(2.3)
+        self.assertEqual(ws.call("publish", **publish)["error"]["code"], "token_expired")
+        self.assert_still_good(ws)
+        self.assertIn("result", ws.call("refresh", token=self.token(scope="publish")))
+        self.assertIn("result", ws.call("publish", **publish))
+        self.assertIn("result", ws.call("refresh", token=self.token()))
+        self.assertEqual(ws.call("publish", **publish)["error"]["code"], "forbidden")
 
     def test_the_queue_id_alone_does_not_outlive_the_token(self):
         client = self.server.register_token(self.token(ttl=2))
@@ -772,6 +794,12 @@ class Backlog(WsCase):
         self.assertEqual(got, ids)
 
 
+def leave(server):
+    """SIGTERM, without waiting for the end; something must be open that keeps the server from it."""
+    server.process.send_signal(signal.SIGTERM)
+    until(lambda: b"event=stopping" in server.stderr, "the server to stop")
+
+
 class Shutdown(TestCase):
     def test_sockets_are_told_before_the_server_leaves(self):
         with Server() as server:
@@ -785,6 +813,25 @@ class Shutdown(TestCase):
                     self.assertEqual(message["reason"], "draining")
                     self.assertGreaterEqual(message["reconnect_after_ms"], 0)
                     self.assertIn("websocket", message["transports"])
+
+    def test_a_socket_that_has_not_said_hello_is_told_too(self):
+        with Server() as server, RawWs(server) as raw:
+            leave(server)
+            self.assertEqual(raw.closed(), (1012, "draining"))
+            threading.Timer(0.1, raw.conn.close).start()
+            server.stop()
+
+    def test_a_poll_that_comes_while_the_server_leaves_is_not_held(self):
+        with Server() as server, RawWs(server) as raw:  # which does not close and so keeps it waiting
+            client = server.register(new_user())
+            with server.raw(f"GET {client.path(timeout=30)} HTTP/1.1\r\nHost: x\r\n") as late:
+                server.health()
+                leave(server)
+                answer = late.send("\r\n").response()
+            self.assertEqual((answer.status, answer.value["events"]), (200, []))
+            self.assertEqual(answer.headers["Connection"], "close")
+            threading.Timer(0.1, raw.conn.close).start()
+            server.stop()
 
     def test_a_held_poll_is_answered_before_the_server_leaves(self):
         with Server() as server:

@@ -109,6 +109,36 @@ static void what_is_left_after_the_grace_is_closed(void **state)
     close(ws);
 }
 
+static void stopping_says_1012_to_websockets_that_nobody_closed(void **state)
+{
+    static const char goodbye[] = "\x88\x0a\x03\xf4"
+                                  "draining";
+    struct harness *h = *state;
+    int open, late;
+
+    harness_start(h);
+    late = harness_connect(h);
+    harness_send_str(late, "GET /ws-later HTTP/1.1\r\n");
+    harness_send_str(late, strchr(harness_handshake, '\n') + 1);
+    while (!h->upgrading) {
+        harness_turn(h, -1);
+    }
+    open = harness_websocket(h, NULL);
+    harness_read_text(h, open, "\r\n\r\n");
+    pl_net_stop(h->net, 5000);
+    harness_accept(h);
+    assert_memory_equal(harness_read(h, open, 12), goodbye, 12);
+    assert_non_null(strstr(harness_read_text(h, late, "draining"), goodbye));
+    harness_send_frame(open, 0x88, "", 0);
+    harness_send_frame(late, 0x88, "", 0);
+    pl_net_run(h->net);
+    assert_int_equal(h->ws_closed, 2);
+    assert_int_equal(h->close_code, 1012);
+    assert_false(h->close_by_peer);
+    close(open);
+    close(late);
+}
+
 static void freeing_closes_whatever_is_open(void **state)
 {
     struct harness *h = *state;
@@ -140,6 +170,7 @@ int main(void)
         TEST(the_limit_of_files_fits_the_connections),
         TEST(stopping_lets_answers_out_and_closes_the_idle),
         TEST(what_is_left_after_the_grace_is_closed),
+        TEST(stopping_says_1012_to_websockets_that_nobody_closed),
         TEST(freeing_closes_whatever_is_open),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
