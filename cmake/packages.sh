@@ -15,7 +15,8 @@ run='make gcc libc6-dev cmake ninja-build pkg-config/pkgconf curl/curl
 test='clang/clang libclang-rt-14-dev clang-format-14/clang-format-14
     libcmocka-dev libssl-dev openssl/openssl
     python3 python3-websockets python3-msgpack python3-jwt
-    node/nodejs npm/npm chromium/chromium fonts-dejavu-core'
+    node/nodejs npm/npm chromium/chromium fonts-dejavu-core
+    nginx-light haproxy'
 
 die() {
     printf 'packages.sh: %s\n' "$1" >&2

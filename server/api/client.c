@@ -35,7 +35,7 @@ static void write_registered(struct pl_buf *out, enum pl_codec codec, const stru
     pl_write_key(&w, "resumed");
     pl_write_bool(&w, resumed);
     pl_write_key(&w, "transports");
-    pl_hub_write_transports(n->hub, u, &w);
+    pl_hub_write_transports(n->hub, pl_user_id(u), &w);
     pl_write_key(&w, "ping_interval_ms");
     pl_write_int(&w, n->cfg->websocket_ping_interval);
 }
@@ -68,6 +68,9 @@ static void register_with_token(struct pl_api_request *r, const struct pl_creden
     resumed = q != NULL;
     if (resumed) {
         status = pl_identity_queue(n, cr, r->http->arena, &id);
+        if (status == PL_OK) {
+            pl_queue_ack(q, position);
+        }
     } else if (status == PL_OK) {
         status = pl_identity_apply(n, &id.claims, true);
         if (status == PL_OK &&
@@ -436,7 +439,7 @@ static void write_status(struct pl_buf *out, enum pl_codec codec, const struct p
     struct pl_writer w;
 
     pl_writer_init(&w, codec, out);
-    pl_write_map(&w, u != NULL ? 5 : 4);
+    pl_write_map(&w, 5);
     pl_write_key(&w, "user_id");
     if (pl_user_number(id, &number)) {
         pl_write_int(&w, number);
@@ -453,10 +456,8 @@ static void write_status(struct pl_buf *out, enum pl_codec codec, const struct p
     pl_write_bool(&w, u != NULL && pl_user_channel_count(u) > 0);
     pl_write_key(&w, "queues");
     pl_write_int(&w, u != NULL ? (int64_t)pl_user_queue_count(u) : 0);
-    if (u != NULL) {
-        pl_write_key(&w, "transports");
-        pl_hub_write_transports(n->hub, u, &w);
-    }
+    pl_write_key(&w, "transports");
+    pl_hub_write_transports(n->hub, id, &w);
 }
 
 /* Whose status is asked for: a backend names the user, a client is itself. */

@@ -486,7 +486,7 @@ static uint32_t percent_of(struct pl_str id)
     return (hash ^ hash >> 16) % 100;
 }
 
-void pl_hub_write_transports(const struct pl_hub *h, const struct pl_user *u, struct pl_writer *w)
+void pl_hub_write_transports(const struct pl_hub *h, struct pl_str user_id, struct pl_writer *w)
 {
     static const char *const lists[][2] = {{"longpoll", NULL},
                                            {"websocket", "longpoll"},
@@ -501,7 +501,7 @@ void pl_hub_write_transports(const struct pl_hub *h, const struct pl_user *u, st
     unsigned list = by_phase[h->cfg->transport_phase];
 
     if (h->cfg->transport_phase == PL_PHASE_HYBRID &&
-        percent_of(pl_user_id(u)) >= h->cfg->transport_websocket_percent) {
+        percent_of(user_id) >= h->cfg->transport_websocket_percent) {
         list = 2;
     }
     pl_write_array(w, lists[list][1] != NULL ? 2 : 1);

@@ -180,7 +180,7 @@ void pl_hub_end_links(struct pl_hub *h, int status);
 void pl_hub_transports_changed(struct pl_hub *h);
 
 /* ["websocket","longpoll"] as this user is to use them, by phase and percent. Writes one array. */
-void pl_hub_write_transports(const struct pl_hub *h, const struct pl_user *u, struct pl_writer *w);
+void pl_hub_write_transports(const struct pl_hub *h, struct pl_str user_id, struct pl_writer *w);
 
 /* ---- publishing ---- */
 

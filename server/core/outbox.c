@@ -49,7 +49,7 @@ static void write_goaway(struct pl_queue *q, struct pl_writer *w, bool with_op)
     pl_write_key(w, "reconnect_after_ms");
     pl_write_int(w, h->goaway_spread_ms > 0 ? random % h->goaway_spread_ms : 0);
     pl_write_key(w, "transports");
-    pl_hub_write_transports(h, q->user, w);
+    pl_hub_write_transports(h, pl_user_id(q->user), w);
 }
 
 struct pl_frame *pl_outbox__events(struct pl_queue *q, const struct pl_batch *b)
@@ -85,7 +85,7 @@ struct pl_frame *pl_outbox__events(struct pl_queue *q, const struct pl_batch *b)
     }
     if (due & PL_DUE_TRANSPORTS) {
         pl_write_key(&w, "transports");
-        pl_hub_write_transports(q->hub, q->user, &w);
+        pl_hub_write_transports(q->hub, pl_user_id(q->user), &w);
     }
     return pl_frame_new(codec, &out);
 }

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "protocol/status.h"
 #include "server/base/alloc.h"
@@ -21,7 +22,8 @@ struct poll {
 static void write_lines(const struct pl_node *n, char *out, size_t size)
 {
     const char *sunset = n->cfg->transport_sunset;
-    bool dated = sunset[0] != '\0';
+    /* Only what fits a header line; a date does. */
+    bool dated = sunset[0] != '\0' && strlen(sunset) < 64 && strpbrk(sunset, "\r\n") == NULL;
     int len = snprintf(out, size, "X-Accel-Buffering: no\r\n");
 
     if (n->cfg->transport_phase == PL_PHASE_WEBSOCKET) {

@@ -232,7 +232,7 @@ static void send_welcome(struct websocket *ws, bool resumed)
         pl_user_write_other_channels(u, &w);
     }
     pl_write_key(&w, "transports");
-    pl_hub_write_transports(n->hub, u, &w);
+    pl_hub_write_transports(n->hub, pl_user_id(u), &w);
     pl_write_key(&w, "ping_interval_ms");
     pl_write_int(&w, n->cfg->websocket_ping_interval);
     if (expires_in_ms >= 0) {

@@ -60,6 +60,22 @@ class Register(ServerCase):
         self.server.publish([community])
         self.assertEqual(client.ids(), [])
 
+    def test_registering_again_resumes_and_acknowledges_for_client_and_backend(self):
+        user, community = new_user(), new_community()
+        for by_client in (True, False):
+            client = self.server.register(user, [community])
+            seen, unseen = self.server.publish([community]), self.server.publish([community])
+            if by_client:
+                again = self.server.post("/realtime/register", token=mint(user, [community]),
+                                         queue_id=client.queue_id, last_event_id=seen).value
+            else:
+                again = self.server.api("register", {"user_id": user, "community_ids": [community],
+                                                     "queue_id": client.queue_id, "last_event_id": seen})
+            self.assertEqual((again["queue_id"], again["resumed"], again["last_event_id"]),
+                             (client.queue_id, True, seen), by_client)
+            client.position = None
+            self.assertEqual(client.ids(), [unseen])
+
     def test_neither_community_nor_channel_is_400(self):
         for body in ({"user_id": 7}, {"user_id": 7, "community_ids": []}, {"user_id": 7, "channels": []}):
             self.assert_error(self.server.post("/realtime/register", body, api=True), 400, "no_channel")

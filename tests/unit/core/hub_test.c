@@ -4,22 +4,15 @@
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-static const char *text_of(void (*write)(const struct pl_hub *h, const struct pl_user *u,
-                                         struct pl_writer *w),
-                           struct loopback *lb, const char *user)
+static const char *transports(struct loopback *lb, const char *user)
 {
     static struct pl_buf out;
     struct pl_writer w;
 
     out.len = 0;
     pl_writer_init(&w, PL_JSON, &out);
-    write(lb->hub, lb_user(lb, user), &w);
+    pl_hub_write_transports(lb->hub, (struct pl_str){user, strlen(user)}, &w);
     return pl_buf_cstr(&out);
-}
-
-static const char *transports(struct loopback *lb, const char *user)
-{
-    return text_of(pl_hub_write_transports, lb, user);
 }
 
 /* ---- numbers ---- */
