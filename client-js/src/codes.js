@@ -55,11 +55,3 @@ export function actionOf(close, error) {
   if (row) return row[1][2];
   return CLOSES[close] ?? (close >= 4400 && close < 4500 ? 'stop' : 'backoff');
 }
-
-/* The close code that says over a WebSocket what this HTTP answer says, so that both transports end alike.
- * A proxy answers without our error code: then the status decides. */
-export function closeOfHttp(status, error) {
-  if (Object.hasOwn(ERRORS, error ?? '')) return ERRORS[error][1];
-  const row = rows.find(([, [http]]) => http === status);
-  return row ? row[1][1] : status >= 500 ? 1011 : 4400;
-}

@@ -1,2 +1,3 @@
-export { Parley, ParleyError } from './parley.js';
 export { ERRORS, actionOf } from './codes.js';
+export { ParleyError } from './dispatch.js';
+export { Parley } from './parley.js';

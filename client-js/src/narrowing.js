@@ -6,8 +6,7 @@
  * The server turns `all` into a set at the first article, and a set into `all` by a subscribe without one;
  * an unsubscribe without article empties it. */
 export function changes(community, want, have) {
-  const message = (op, article) =>
-    article === undefined ? { op, community_id: community } : { op, community_id: community, article_id: article };
+  const message = (op, article) => ({ op, community_id: community, article_id: article });
   if (want.has('')) return have === 'all' ? [] : [message('subscribe')];
   if (!want.size && !(have instanceof Set)) return [message('unsubscribe')];
 
@@ -22,4 +21,54 @@ export function changes(community, want, have) {
 /* What the server holds once it has said yes to all of those messages. */
 export function settled(want) {
   return want.has('') ? 'all' : new Set(want.keys());
+}
+
+/* What the handlers of subscribe() want of each community, and how the server is brought to it.
+ * ask(message): a promise of the reply, or undefined without a link. report(error): a refusal that is final. */
+export function createNarrowings(ask, report) {
+  const communities = new Map(); // community -> { want, have, round }
+
+  async function narrow(community) {
+    const narrowing = communities.get(community);
+    if (narrowing.round) return;
+    const replies = changes(community, narrowing.want, narrowing.have).map(ask);
+    if (!replies[0]) return;
+    const reached = settled(narrowing.want);
+    const round = (narrowing.round = {});
+    const outcomes = await Promise.allSettled(replies);
+    if (round !== narrowing.round) return;
+    const failed = outcomes.find(({ reason }) => reason)?.reason;
+    narrowing.round = undefined;
+    narrowing.have = failed ? undefined : reached;
+    if (!failed) return narrow(community);
+    /* A lost link is followed by a welcome that asks again; other refusals are final or said to be passing. */
+    if (failed.code === 'connection_lost' || failed.code === 'closed') return;
+    report(failed);
+    if (failed.retryAfterMs) setTimeout(narrow, failed.retryAfterMs, community);
+  }
+
+  return {
+    want(community, article = '', by) {
+      if (!communities.has(community)) communities.set(community, { want: new Map() });
+      const { want } = communities.get(community);
+      const count = (want.get(article) ?? 0) + by;
+      if (count) want.set(article, count);
+      else want.delete(article);
+      narrow(community);
+    },
+
+    /* A link is there. */
+    resume: () => [...communities.keys()].forEach(narrow),
+
+    /* The queue is another: the server knows nothing of what was said before. */
+    forget() {
+      for (const narrowing of communities.values()) narrowing.have = narrowing.round = undefined;
+    },
+
+    /* The articles wanted within these communities; undefined: not only articles. */
+    articles(within) {
+      const wanted = within?.map((community) => communities.get(community)?.want);
+      if (wanted?.every((want) => want?.size && !want.has(''))) return wanted.flatMap((want) => [...want.keys()]);
+    },
+  };
 }

@@ -1,596 +1,635 @@
-/* The client: what it wants, where it stands, and which link carries it. All state changes happen here; the
- * transports only report. One link is current, and at most one next is being opened: it becomes current at its
- * `welcome`, which is also when the server lets go of the old one, so that a switch has no gap. */
-import { Backoff } from './backoff.js';
-import { ERRORS, actionOf } from './codes.js';
-import { changes, settled } from './narrowing.js';
+/* The client: what it wants, where it stands, and which link carries it. All state changes happen here; the parts
+ * only report. One link is current, and at most one next is being opened: it becomes current at its `welcome`, which
+ * is also when the server lets go of the old one, so that a switch has no gap.
+ *
+ * A closure rather than a class with private fields: its names shrink to a letter each, which is half a kilobyte. */
+import { createBackoff } from './backoff.js';
+import { createChoice } from './choice.js';
+import { json } from './codec_json.js';
+import { ParleyError, createDispatcher, matches, undoable } from './dispatch.js';
+import { http } from './http.js';
+import { createNarrowings } from './narrowing.js';
+import { watchPage } from './page.js';
+import { createRequests } from './requests.js';
+import { createRhythm } from './rhythm.js';
+import { reaction } from './rules.js';
+import { createSource, lifetimeMs } from './source.js';
+import { createStore } from './store.js';
+import { stream } from './stream.js';
+import { createTimers } from './timers.js';
+import { DEFAULT_TIMING } from './timing.js';
 import { TRANSPORTS } from './transports.js';
 
-export const DEFAULT_TIMING = {
-  connectMs: 10_000 /* for a socket to open */,
-  welcomeMs: 5_000 /* then for its first message */,
-  pingMs: 25_000 /* until the server says its own */,
-  holdS: 50 /* a poll's timeout: proxies often cut at 60 s */,
-  idleMs: 1_000 /* between polls that come back at once with nothing */,
-  stableMs: 5_000 /* a link that lasted this long was a success */,
-  requestMs: 10_000 /* for a reply */,
-  ackMs: 5_000 /* from an event to its ack over WebSocket */,
-  retireMs: 1_000 /* a replaced WebSocket is still listened to, for replies */,
-  probeMs: 30_000 /* the first new try of a blocked WebSocket; doubles */,
-  probeMaxMs: 600_000,
-  backoffMs: 500,
-  backoffMaxMs: 30_000,
-};
-
-/* Sockets in a row that failed while plain HTTP worked, until WebSocket counts as blocked. */
-const BLOCKED_AFTER = 3;
-
 /* What a socket ends with when something between it and the server, not the server, has ended it. */
-const CUT = new Set([1005, 1006]);
+const CUT = [1005, 1006];
 
-export class ParleyError extends Error {
-  constructor(code, message, extra) {
-    super(message ?? code);
-    this.name = 'ParleyError';
-    this.code = code;
-    Object.assign(this, extra);
+const HANDED_OVER = 4000;
+const ENDED = 1000;
+
+export class Parley {
+  constructor(options) {
+    Object.defineProperties(this, Object.getOwnPropertyDescriptors(client(options)));
   }
 }
 
-export class Parley {
-  #url;
-  #getToken;
-  #WebSocket;
-  #fetch;
-  #timing;
-  #random;
-  #backoff;
-  #transports; // what the application and the platform allow, in order of preference
-  #offer; // what the server offers, likewise
-  #forbidden = new Set();
-  #listeners = new Map();
-  #narrowings = new Map(); // community -> { want, have }
-  #requests = new Map(); // id -> { message, link, settle }
-  #timers = new Map();
-  #state = 'idle';
-  #token;
-  #queueId;
-  #lastEventId;
-  #ackedId;
-  #link;
-  #next;
-  #attempt = 0; // names the newest attempt: an older one that wakes up finds itself stale
-  #requestId = 0;
-  #goawayAt = 0;
-  #blocked = false;
-  #failures = 0;
-  #probes = 0;
-  #second = new Set(); // actions that are allowed once until a link has been stable
-
-  constructor(options) {
-    const { protocol } = new URL(options.url);
-    if (!/^https?:$/.test(protocol)) throw new TypeError('url: http: or https:, the transports choose their own');
-    if (!options.getToken && !options.queue) throw new TypeError('getToken or queue is needed');
-    this.#url = options.url.replace(/\/+$/, '');
-    this.#getToken = options.getToken;
-    this.#queueId = options.queue?.queue_id;
-    this.#lastEventId = options.queue?.last_event_id ?? options.lastEventId;
-    this.#WebSocket = options.WebSocket ?? globalThis.WebSocket;
-    this.#fetch = options.fetch ?? globalThis.fetch;
-    this.#timing = { ...DEFAULT_TIMING, ...options.timing };
-    this.#random = options.random ?? Math.random;
-    this.#backoff = new Backoff({ baseMs: this.#timing.backoffMs, capMs: this.#timing.backoffMaxMs, random: this.#random });
-    const usable = { websocket: this.#WebSocket, longpoll: this.#fetch };
-    this.#transports = (options.transports ?? ['websocket', 'longpoll']).filter((name) => usable[name]);
+function client(options) {
+  const { url, getToken, register, queue, storage, storageKey = `parley:${url}`, signal } = options;
+  const { codec = json, WebSocket = globalThis.WebSocket, fetch = globalThis.fetch, transports = ['websocket', 'longpoll'] } = options;
+  const { page = globalThis.addEventListener && globalThis, random = Math.random, maxPending = 1000 } = options;
+  if (!/^https?:\/\/./.test(url) || !(getToken || register || queue)) {
+    throw new TypeError('needed: url (http…), and getToken, register or queue');
   }
 
-  get state() {
-    return this.#state;
-  }
+  const timing = { ...DEFAULT_TIMING, ...options.timing };
+  const rhythm = createRhythm(timing);
+  const backoff = createBackoff(timing.backoffMs, timing.backoffMaxMs, random);
+  const timers = createTimers();
+  const dispatcher = createDispatcher(drained);
+  const requests = createRequests(timing.requestMs);
+  const narrowings = createNarrowings((message) => current && ask(message), report);
+  const tokens = getToken && createSource(getToken, 'get_token', 'no_token');
+  const registrations = register && createSource(register, 'register', 'no_queue');
+  const store = storage && createStore(storage, storageKey, (cause) => report(new ParleyError('storage', '', { cause })));
+  const usable = transports.filter((name) => (name === 'websocket' ? WebSocket : fetch));
+  const choice = createChoice(usable, timing, random, () => prefer());
+  const env = { url: url.replace(/\/+$/, ''), codec, WebSocket, fetch, timing, rhythm, token: () => tokens?.value, position: () => received };
 
-  get transport() {
-    return this.#link?.name;
-  }
-
-  get lastEventId() {
-    return this.#lastEventId;
-  }
-
-  get queueId() {
-    return this.#queueId;
-  }
-
-  on(name, handler) {
-    const entry = { handler };
-    if (!this.#listeners.has(name)) this.#listeners.set(name, new Set());
-    this.#listeners.get(name).add(entry);
-    return () => void this.#listeners.get(name).delete(entry);
-  }
-
-  connect() {
-    if (this.#state === 'idle' || this.#state === 'closed') this.#open();
-  }
-
-  close({ keepQueue = false } = {}) {
-    this.#shut(keepQueue ? 4000 : 1000);
-    if (!keepQueue && this.#getToken) this.#queueId = undefined;
-    this.#setState('closed');
-  }
-
-  subscribe({ community, article }, handler) {
-    const matches = (event) =>
-      event.community_ids?.includes(community) && (article === undefined || event.data?.article_id === article);
-    const off = this.on('event', (event) => matches(event) && handler(event));
-    this.#want(community, article ?? '', 1);
-    let undone = false;
-    return () => {
-      if (undone) return;
-      undone = true;
-      off();
-      this.#want(community, article ?? '', -1);
-    };
-  }
-
-  publish({ type, data, communities }) {
-    return this.#request({ op: 'publish', type, data, community_ids: communities });
-  }
-
-  /* For demonstrations and tests: as if the network did not let this transport through. */
-  forbid(name) {
-    this.#forbidden.add(name);
-    if (this.#link?.name === name || this.#next?.name === name) this.#restart();
-  }
-
-  allow(name) {
-    this.#forbidden.delete(name);
-    if (name === 'websocket') this.#trust(0);
-    this.#prefer();
-  }
-
-  /* For demonstrations and tests: drops the current link as a broken network would. */
-  cut() {
-    const link = this.#link;
-    if (!link) return;
-    link.drop(4000);
-    this.#lost(link, { close: 1006, message: 'cut' });
-  }
+  let state = 'idle';
+  let told; // the last change of it that was told
+  let degraded = false;
+  let asleep = false; // the page has gone away, and may come back
+  let clogged = false; // handlers are too slow: no more until they have caught up
+  let queueId = queue?.queue_id;
+  let received = queue?.last_event_id ?? options.lastEventId; // the newest id that was taken from a link
+  let granted;
+  let node;
+  let latency;
+  let current;
+  let next;
+  let newest = 0; // names the newest attempt: an older one that wakes up finds itself stale
+  let notBefore = 0; // the server's wish, by the clock
+  const tried = new Set(); // actions that are allowed once until a link has been stable
+  let life = new AbortController(); // of what the application was asked for
+  let restored; // the promise of what was stored, once asked for
+  let unwatch;
+  let readers = 0; // catchup() under way,
+  let snapshot; // the least cursor of their snapshots,
+  const held = []; // and what they hold back
 
   /* ------------------------------------------------------------------------------------------- links */
 
   /* Opens the next link; the current one, if any, goes on until it is welcomed. */
-  async #open() {
-    this.#cancel('retry', 'switch');
-    const name = this.#pick();
-    if (!name) return this.#stop(new ParleyError('no_transport', 'no transport is left: the server, the application or forbid() rules each out'));
-    const attempt = ++this.#attempt;
-    this.#next?.drop(4000);
-    this.#next = undefined;
-    if (!this.#link) this.#setState('connecting');
-    try {
-      if (this.#getToken) this.#token ??= await this.#getToken();
-    } catch (error) {
-      if (attempt !== this.#attempt) return;
-      this.#report(new ParleyError('get_token', 'getToken failed', { cause: error }));
-      return this.#retry();
-    }
-    if (attempt === this.#attempt) this.#launch(name);
+  async function open() {
+    timers.cancel('retry', 'switch');
+    if (!choice.best) return launch();
+    const attempt = ++newest;
+    next?.drop(HANDED_OVER);
+    next = undefined;
+    if (!current) setState('connecting');
+    const failed = await prepare().catch((error) => error);
+    if (attempt !== newest) return;
+    if (!failed) return launch();
+    if (failed.final) return stop(failed);
+    report(failed);
+    if (current) switchLater();
+    else retry();
   }
 
-  #launch(name) {
-    const env = {
-      url: this.#url,
-      WebSocket: this.#WebSocket,
-      fetch: this.#fetch,
-      timing: this.#timing,
-      token: this.#token,
-      queueId: this.#queueId,
-      position: () => this.#lastEventId,
+  /* What a link needs to begin with. What the application has given by options is newer than what was stored. */
+  async function prepare() {
+    await (restored ??= store?.load().then(restore));
+    if (registrations && !queueId) {
+      const registered = await registrations.get(life.signal);
+      queueId = registered.queue_id;
+      received ??= registered.last_event_id;
+      granted = registered.communities ?? granted;
+      choice.offer = registered.transports ?? choice.offer;
+    }
+    await tokens?.get(life.signal);
+  }
+
+  function restore(stored) {
+    queueId ??= stored?.queueId;
+    received ??= stored?.lastEventId;
+  }
+
+  function launch() {
+    const name = choice.best;
+    if (!name) return stop(new ParleyError('no_transport'));
+    const link = (next = { name, since: 0, heir: !!current });
+    const on = {
+      claim: () => current?.pause(true),
+      message: (message) => receive(link, message),
+      latency: (ms) => dispatcher.emit('latency', (latency = link.heard = ms)),
+      close: (why) => lost(link, why),
     };
-    const link = { name, since: 0, heir: !!this.#link };
-    this.#next = link;
     try {
-      Object.assign(link, TRANSPORTS[name](env, {
-        claim: () => this.#link?.pause(true),
-        message: (message) => this.#receive(link, message),
-        close: (why) => this.#lost(link, why),
-      }));
+      Object.assign(link, TRANSPORTS[name]({ ...env, queueId }, on));
     } catch (error) {
       link.drop = () => {};
-      this.#lost(link, { close: 1006, message: error.message });
+      lost(link, { close: 1006, message: error.message });
     }
   }
 
-  #welcome(link, message) {
-    const old = this.#link;
-    this.#link = link;
-    this.#next = undefined;
+  function welcome(link, message) {
+    const old = current;
+    current = link;
+    next = undefined;
     link.since = Date.now();
-    if (message.resumed === false || message.queue_id !== this.#queueId) this.#forgetNarrowing();
-    this.#queueId = message.queue_id;
+    if (message.resumed === false || message.queue_id !== queueId) narrowings.forget();
+    queueId = message.queue_id;
     /* A known position is never moved by a welcome: what lies between was not delivered yet. */
-    this.#lastEventId ??= message.last_event_id;
-    if (old) this.#retire(old);
-    this.#goawayAt = 0;
-    if (link.name === 'websocket' && this.#blocked) this.#trust(BLOCKED_AFTER - 1);
-    this.#after('stable', this.#timing.stableMs, () => this.#settle());
-    this.#setState('connected');
-    if (this.#link !== link) return;
-    for (const [id, request] of this.#requests) if (!request.link) this.#send(id, request);
-    for (const community of this.#narrowings.keys()) this.#narrow(community);
-    this.#offered(message.transports ?? this.#offer);
+    received ??= message.last_event_id;
+    granted = message.communities ?? granted;
+    node = message.node ?? node;
+    degraded = false;
+    notBefore = 0;
+    if (old) retire(old);
+    if (link.name === 'websocket' && choice.blocked) choice.suspect();
+    timers.set('stable', timing.stableMs, settle);
+    expires(message.token_expires_in_ms ?? lifetimeMs(tokens?.value));
+    save(true);
+    setState('connected');
+    if (current !== link) return;
+    requests.flush(link);
+    narrowings.resume();
+    offered(message.transports ?? choice.offer);
   }
 
-  /* The link has lasted: what went before it no longer counts. */
-  #settle() {
-    this.#backoff.reset();
-    this.#second.clear();
-    if (this.#link?.name === 'websocket') {
-      this.#failures = 0;
-      this.#probes = 0;
-    }
+  /* The link has lasted, and carried something: what went before it no longer counts. */
+  function settle() {
+    if (current.heard === undefined) return timers.set('stable', timing.stableMs, settle);
+    backoff.reset();
+    tried.clear();
+    if (current.name === 'websocket') choice.proven();
   }
 
-  #retire(old) {
+  function retire(old) {
     const discard = () => {
-      old.drop(4000);
-      this.#failRequests(old);
+      old.drop(HANDED_OVER);
+      requests.lose(old);
     };
     /* A poll left running would take the queue back; a socket may still bring the reply to a publish. */
-    if (old.name === 'websocket') setTimeout(discard, this.#timing.retireMs);
-    else old.drop(4000);
+    if (old.name === 'websocket') setTimeout(discard, timing.retireMs);
+    else old.drop(HANDED_OVER);
   }
 
-  #lost(link, why) {
-    this.#failRequests(link);
-    if (link === this.#next) {
-      this.#next = undefined;
-      if (this.#link) return this.#nextFailed(link, why);
-    } else if (link === this.#link) {
-      this.#link = undefined;
-      this.#cancel('stable', 'ack');
+  function lost(link, why) {
+    requests.lose(link);
+    if (link.since && (link.name === 'longpoll' || CUT.includes(why.close))) rhythm.died(link.name, why.idleMs);
+    if (link === next) {
+      next = undefined;
+      if (current) return nextFailed(link, why);
+    } else if (link === current) {
+      current = undefined;
+      timers.cancel('stable', 'mark', 'refresh');
       /* The one being opened decides; if it has just replaced this one, nobody needs to see a change. */
-      if (this.#next) return why.close === 4409 ? undefined : this.#setState('connecting');
+      if (next) return why.close === 4409 ? undefined : setState('connecting');
     } else return;
-    this.#decide(link, why);
+    decide(link, why);
   }
 
   /* The current link lives: no hurry, and nothing to learn but that WebSocket is still blocked. */
-  #nextFailed(link, why) {
-    this.#link.pause(false);
-    if (actionOf(why.close, why.error) === 'token') this.#token = undefined;
-    if (link.name === 'websocket' && this.#link.name === 'longpoll') this.#block();
-    else this.#after('switch', this.#backoff.next() + (why.retryAfterMs ?? 0), () => this.#prefer(true));
+  function nextFailed(link, why) {
+    current.pause(clogged);
+    if (reaction(why.close, why.error) === 'token') tokens?.drop();
+    if (link.name === 'websocket' && current.name === 'longpoll') choice.block();
+    else switchLater(why.retryAfterMs);
   }
 
-  #decide(link, why) {
-    const action = this.#action(link, why);
-    const error = new ParleyError(why.error ?? `closed_${why.close}`, why.message ?? `the link was closed with ${why.close}`, { close: why.close });
+  function switchLater(minMs = 0) {
+    timers.set('switch', minMs + backoff.next(), () => prefer(true));
+  }
+
+  function decide(link, why) {
+    const { close, error: code = `closed_${close}`, message, retryAfterMs } = why;
+    const error = new ParleyError(code, message, { close });
+    const action = actionFor(link, close, code);
+    const first = !tried.has(action);
+    tried.add(action);
     switch (action) {
-      case 'token':
-        this.#token = undefined;
-        return this.#getToken ? this.#once(action, error) : this.#stop(error);
-      case 'again':
-        return this.#once(action, error);
-      case 'register':
-        this.#queueId = undefined;
-        return this.#getToken ? this.#once(action, undefined) : this.#stop(error);
-      case 'once':
-        if (this.#second.has(action)) return this.#stop(error);
-        this.#second.add(action);
-        this.#report(error);
-        return this.#retry();
-      case 'transport':
-        this.#offer = why.error === 'transport_gone' ? ['websocket'] : this.#usable().filter((name) => name !== link.name);
-        return this.#pick() ? this.#retry(why.retryAfterMs) : this.#stop(error);
-      case 'stop':
-        return this.#stop(error);
-      default:
-        if (this.#suspect(link, why)) return this.#examine();
+      case 'backoff':
+        if (suspicious(link, why)) return examine();
         /* Long-poll does not get through either: then it was not WebSocket that is blocked. */
-        if (this.#blocked && !link.since) this.#trust(0);
-        return this.#retry(why.retryAfterMs);
+        if (choice.blocked && !link.since) choice.trust();
+        return retry(retryAfterMs);
+      case 'transport':
+        choice.offer = [link.name === 'websocket' ? 'longpoll' : 'websocket'];
+        return choice.best ? retry(retryAfterMs) : stop(error);
+      case 'register':
+        if (!forgetQueue()) return stop(error);
+        return first ? open() : retry();
+      case 'token':
+        tokens?.drop();
+        return first && tokens ? open() : stop(error);
+      case 'again':
+        return first ? open() : stop(error);
+      case 'once':
+        if (!first) return stop(error);
+        report(error);
+        return retry();
+      default:
+        return stop(error);
     }
   }
 
-  #action(link, { close, error }) {
-    if (error?.startsWith('transport_')) return 'transport';
-    /* A poll that was on its way when this link took over from it has arrived late: nobody else wants the queue. */
+  function actionFor(link, close, code) {
+    if (code.startsWith('transport_')) return 'transport';
+    /* A poll that was on its way when this link took over from it has arrived late: nobody else wants the queue.
+     * That is forgiven once; a second time somebody does. */
     if (close === 4409 && link.heir) return 'again';
-    return actionOf(close, error);
+    return reaction(close, code);
   }
 
-  /* At once the first time. The second time in a row: an error that is given ends it, else backoff. */
-  #once(action, error) {
-    if (!this.#second.has(action)) {
-      this.#second.add(action);
-      return this.#open();
-    }
-    return error ? this.#stop(error) : this.#retry();
+  function retry(minMs = 0) {
+    const now = Date.now();
+    notBefore = Math.max(notBefore, now + minMs);
+    /* A platform that says it is offline will say when that ends, and may be wrong. */
+    retryIn(notBefore - now + (page?.navigator?.onLine === false ? timing.backoffMaxMs : backoff.next()));
   }
 
-  #retry(minMs = 0) {
-    const left = this.#goawayAt - Date.now();
-    const delayMs = left > 0 ? left : minMs + this.#backoff.next();
-    this.#after('retry', delayMs, () => this.#open());
-    this.#setState('waiting', { retryInMs: delayMs });
+  function retryIn(retryInMs) {
+    timers.set('retry', retryInMs, open);
+    setState('waiting', { retryInMs });
   }
 
-  /* Without a link of any kind: forgets the attempt under way and begins anew. */
-  #restart() {
-    const link = this.#link;
-    this.#link = undefined;
-    this.#next?.drop(4000);
-    this.#next = undefined;
-    if (link) {
-      link.drop(4000);
-      this.#failRequests(link);
-    }
-    this.#cancel('stable', 'ack');
-    this.#open();
+  function unlink(close) {
+    newest += 1;
+    next?.drop(close);
+    const link = current;
+    current = next = undefined;
+    link?.drop(close);
+    if (link) requests.lose(link);
+    timers.cancel();
   }
 
-  #stop(error) {
-    if (error) this.#report(error);
-    this.#shut(4000);
-    this.#setState('closed', { error });
+  function stop(error) {
+    report(error);
+    /* Whoever took the queue over owns the stored entry now. */
+    if (error.code !== 'replaced') save();
+    shut(HANDED_OVER);
+    setState('closed', { error });
   }
 
-  #shut(close) {
-    this.#attempt++;
-    this.#link?.drop(close);
-    this.#next?.drop(close);
-    this.#link = this.#next = undefined;
-    this.#cancel(...this.#timers.keys());
-    for (const id of [...this.#requests.keys()]) this.#answer(id, { code: 'closed', message: 'the client was closed' });
-    this.#forgetNarrowing();
-    this.#goawayAt = 0;
-    this.#second.clear();
-    this.#backoff.reset();
+  function shut(close) {
+    life.abort();
+    unwatch?.();
+    unlink(close);
+    requests.close();
+    narrowings.forget();
+    choice.suspect();
+    notBefore = 0;
+    asleep = clogged = false;
+    tried.clear();
+    backoff.reset();
+  }
+
+  /* False where no other queue can be had. */
+  function forgetQueue() {
+    if (tokens || registrations) queueId = undefined;
+    registrations?.drop();
+    return !queueId;
   }
 
   /* --------------------------------------------------------------------------------- which transport */
 
-  #usable() {
-    const offered = this.#offer?.filter((name) => this.#transports.includes(name)) ?? this.#transports;
-    return offered.filter((name) => !this.#forbidden.has(name));
-  }
-
-  #pick() {
-    const usable = this.#usable();
-    return usable.find((name) => name !== 'websocket' || !this.#blocked) ?? usable[0];
-  }
-
-  #offered(transports) {
-    this.#offer = transports;
-    this.#prefer();
+  function offered(names) {
+    choice.offer = names;
+    prefer();
   }
 
   /* Opens another link beside the current one if a better transport is to be had, or if it must be anew. */
-  #prefer(anew = false) {
-    if (!this.#link || this.#next) return;
-    const name = this.#pick();
-    if (name && (anew || name !== this.#link.name)) this.#open();
+  function prefer(anew) {
+    const { best } = choice;
+    if (current && !next && best && (anew || best !== current.name)) open();
   }
 
   /* A socket that never said anything, or died young, may have met a proxy. */
-  #suspect(link, why) {
-    if (link.name !== 'websocket' || !CUT.has(why.close) || !this.#usable().includes('longpoll')) return false;
-    return !link.since || Date.now() - link.since < this.#timing.stableMs;
+  function suspicious(link, why) {
+    const young = link.heard === undefined || Date.now() - link.since < timing.stableMs;
+    return link.name === 'websocket' && CUT.includes(why.close) && young && choice.usable.includes('longpoll');
   }
 
   /* Only plain HTTP that works tells a blocked WebSocket from a server that is away. */
-  async #examine() {
-    const attempt = this.#attempt;
-    this.#setState('waiting', { retryInMs: undefined });
-    const there = await this.#answers();
-    if (attempt !== this.#attempt) return;
-    if (!there) return this.#retry();
-    this.#failures += 1;
-    if (this.#failures < BLOCKED_AFTER) return this.#retry();
-    this.#block();
-    this.#open();
-  }
-
-  async #answers() {
-    const deadline = new AbortController();
-    const timer = setTimeout(() => deadline.abort(), this.#timing.connectMs);
-    const fetch = this.#fetch;
-    try {
-      const { status } = await fetch(`${this.#url}/realtime/health`, { cache: 'no-store', signal: deadline.signal });
-      return status < 500;
-    } catch {
-      return false;
-    } finally {
-      clearTimeout(timer);
-    }
-  }
-
-  #block() {
-    this.#blocked = true;
-    const { probeMs, probeMaxMs } = this.#timing;
-    const interval = Math.min(probeMaxMs, probeMs * 2 ** this.#probes++);
-    this.#after('probe', interval * (0.5 + this.#random() / 2), () => this.#probe());
-  }
-
-  #probe() {
-    this.#trust(BLOCKED_AFTER - 1);
-    this.#prefer();
-  }
-
-  /* WebSocket is worth a try again; so many failures are remembered against it. */
-  #trust(failures) {
-    this.#cancel('probe');
-    this.#blocked = false;
-    this.#failures = failures;
+  async function examine() {
+    const attempt = newest;
+    setState('waiting');
+    const { body, why } = await http(env, 'GET', '/realtime/health', { timeoutMs: timing.connectMs });
+    if (attempt !== newest) return;
+    if (body || why.close > 4000) choice.failed();
+    if (choice.blocked) open();
+    else retry();
   }
 
   /* ---------------------------------------------------------------------------------------- messages */
 
-  #receive(link, message) {
+  function receive(link, message) {
+    const { op } = message;
     /* Replies are matched by id; a link that was replaced may still bring some. */
-    if (message.op === 'reply') return this.#replied(message);
-    if (link === this.#next && message.op === 'welcome') return this.#welcome(link, message);
-    if (link !== this.#link) return;
-    switch (message.op) {
-      case 'events':
-        return this.#events(link, message);
-      case 'catchup_required':
-        this.#lastEventId = message.last_event_id;
-        return this.#emit('gap', { reason: message.reason, communities: message.communities, lastEventId: message.last_event_id });
-      case 'signal': {
-        const { op, ...signal } = message;
-        return this.#emit('signal', signal);
-      }
-      case 'goaway':
-        return this.#goaway(message);
-      case 'transports':
-        return this.#offered(message.transports);
-      case 'ping':
-      case 'pong':
-        return this.#advance(message.last_event_id);
-    }
+    if (op === 'reply') replied(message);
+    else if (link === next && op === 'welcome') welcome(link, message);
+    else if (link !== current) return;
+    else if (op === 'events') onEvents(link, message);
+    else if (op === 'catchup_required') onGap(message);
+    else if (op === 'signal') onSignal(message);
+    else if (op === 'goaway') onGoaway(message);
+    else if (op === 'transports') offered(message.transports);
+    else if (op === 'ping' || op === 'pong') advance(message.last_event_id);
   }
 
-  #events(link, { events = [], last_event_id }) {
+  function replied(message) {
+    const { id, error } = message;
+    if (id !== undefined) requests.answer(message);
+    else if (error) report(new ParleyError(error.code, error.message));
+  }
+
+  function onEvents(link, { events = [], last_event_id }) {
     for (const event of events) {
-      if (event.event_id <= (this.#lastEventId ?? 0)) continue;
+      if (event.event_id <= (received ?? 0)) continue;
+      const before = received;
       /* Before the handlers: an event that breaks one must not come again. */
-      this.#lastEventId = event.event_id;
-      this.#emit('event', event);
-      if (link !== this.#link) return;
+      received = event.event_id;
+      tell('event', event, before);
+      if (link !== current) return;
     }
-    this.#advance(last_event_id);
-    if (events.length && link.name === 'websocket' && !this.#timers.has('ack')) {
-      this.#after('ack', this.#timing.ackMs, () => this.#ack());
-    }
+    advance(last_event_id);
+    if (events.length) markSoon();
+    if (pending() > maxPending) clog();
   }
 
-  #advance(id) {
-    if (id > (this.#lastEventId ?? 0)) this.#lastEventId = id;
+  function advance(id) {
+    if (id > (received ?? 0)) received = id;
+    if (store) markSoon();
   }
 
-  #ack() {
-    if (this.#lastEventId === this.#ackedId) return;
-    this.#ackedId = this.#lastEventId;
-    this.#link?.send({ op: 'ack', event_id: this.#ackedId });
-  }
-
-  #goaway({ reconnect_after_ms = 0, transports }) {
-    if (Array.isArray(transports)) this.#offer = transports;
-    this.#goawayAt = Date.now() + reconnect_after_ms;
-    this.#after('switch', reconnect_after_ms, () => this.#prefer(true));
-  }
-
-  /* ---------------------------------------------------------------------------------------- requests */
-
-  #request(message) {
-    if (this.#state === 'closed') return Promise.reject(new ParleyError('closed', 'the client is closed'));
-    const id = ++this.#requestId;
-    return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => this.#answer(id, { code: 'timeout', message: 'no reply came in time' }), this.#timing.requestMs);
-      const settle = (error, result) => {
-        clearTimeout(timer);
-        if (!error) return resolve(result);
-        reject(new ParleyError(error.code, error.message, { retryAfterMs: error.retry_after_ms }));
-      };
-      const request = { message: { ...message, id }, settle };
-      this.#requests.set(id, request);
-      if (this.#link) this.#send(id, request);
+  /* Where the application stands is told to the server and to the storage, now and then. A poll tells it by itself. */
+  function markSoon() {
+    if (timers.has('mark')) return;
+    timers.set('mark', timing.ackMs, () => {
+      save(true);
+      if (current.name === 'websocket') current.send({ op: 'ack', event_id: position() });
     });
   }
 
-  #send(id, request) {
-    request.link = this.#link;
-    this.#link.send(request.message);
+  function onGap({ reason, communities, last_event_id: lastEventId }) {
+    received = lastEventId;
+    advance();
+    tell('gap', { reason, communities, articles: narrowings.articles(communities ?? granted), lastEventId }, lastEventId);
   }
 
-  #replied({ id, result, error }) {
-    if (id === undefined) return error && this.#report(new ParleyError(error.code, error.message));
-    this.#answer(id, error, result);
+  function onSignal({ op, ...value }) {
+    if (value.type === 'membership') granted = value.communities ?? granted;
+    if (value.type === 'status') {
+      degraded = value.state === 'degraded';
+      setState('connected');
+    }
+    dispatcher.emit('signal', value);
   }
 
-  #answer(id, error, result) {
-    const request = this.#requests.get(id);
-    this.#requests.delete(id);
-    request?.settle(error, result);
+  function onGoaway({ reconnect_after_ms: afterMs = 0, transports: names }) {
+    if (names) choice.offer = names;
+    notBefore = Date.now() + afterMs;
+    timers.set('switch', afterMs, () => prefer(true));
   }
 
-  /* What was sent on a link that ended may have been done or not: only the application can decide to repeat it. */
-  #failRequests(link) {
-    for (const [id, request] of [...this.#requests]) {
-      if (request.link === link) this.#answer(id, { code: 'connection_lost', message: 'the connection was lost before the reply: the outcome is unknown' });
+  async function ask(message, abort) {
+    if (state === 'closed') throw new ParleyError('closed');
+    return requests.ask(message, current, abort);
+  }
+
+  /* ------------------------------------------------------------------------------------------- token */
+
+  /* Refreshed in the last fifth of its life, or the last minute; again in what is left of it when that fails. */
+  function expires(inMs) {
+    if (!tokens || !(inMs > 0)) return;
+    const earlyMs = Math.min(inMs / 5, 60_000) * (0.5 + random() / 2);
+    timers.set('refresh', inMs - earlyMs, () => refresh(Date.now() + earlyMs));
+  }
+
+  async function refresh(expiresAt) {
+    const { signal: abort } = life;
+    try {
+      const token = await tokens.renew(abort);
+      /* Without a link the next one begins with it. */
+      if (!current) return;
+      const { token_expires_in_ms: inMs = lifetimeMs(token) } = await ask({ op: 'refresh', token });
+      expires(inMs);
+    } catch (error) {
+      if (abort.aborted || error.code === 'connection_lost') return;
+      if (error.final) return stop(error);
+      report(error);
+      expires(expiresAt - Date.now());
     }
   }
 
-  /* --------------------------------------------------------------------------------------- narrowing */
+  /* ------------------------------------------------------------------------------------------ catchup */
 
-  #want(community, topic, by) {
-    const narrowing = this.#narrowings.get(community) ?? { want: new Map(), have: undefined };
-    this.#narrowings.set(community, narrowing);
-    const count = (narrowing.want.get(topic) ?? 0) + by;
-    if (count) narrowing.want.set(topic, count);
-    else narrowing.want.delete(topic);
-    this.#narrow(community);
-  }
-
-  async #narrow(community) {
-    const narrowing = this.#narrowings.get(community);
-    if (!this.#link || narrowing.have === 'pending') return;
-    const messages = changes(community, narrowing.want, narrowing.have);
-    if (!messages.length) return;
-    const reached = settled(narrowing.want);
-    narrowing.have = 'pending';
-    const round = (narrowing.round = {});
-    const outcomes = await Promise.allSettled(messages.map((message) => this.#request(message)));
-    if (round !== narrowing.round) return;
-    const failed = outcomes.find(({ status }) => status === 'rejected')?.reason;
-    narrowing.have = failed ? undefined : reached;
-    if (!failed) return this.#narrow(community);
-    /* A lost link is followed by a welcome that asks again; other refusals are final or said to be passing. */
-    if (failed.code === 'connection_lost' || failed.code === 'closed') return;
-    this.#report(failed);
-    if (ERRORS[failed.code]?.[2] === 'backoff') setTimeout(() => this.#narrow(community), failed.retryAfterMs ?? this.#timing.requestMs);
-  }
-
-  #forgetNarrowing() {
-    for (const narrowing of this.#narrowings.values()) {
-      narrowing.have = undefined;
-      narrowing.round = undefined;
+  async function catchup(read, { signal: abort } = {}) {
+    readers += 1;
+    let cursor = 0;
+    try {
+      const taken = await takeCursor(abort);
+      const result = await read({ cursor: taken, signal: abort });
+      if (abort?.aborted) throw abort.reason;
+      cursor = taken;
+      return result;
+    } catch (error) {
+      throw abort?.aborted ? abort.reason : error;
+    } finally {
+      release(cursor);
+      if (cursor && state === 'idle') connect();
     }
+  }
+
+  async function takeCursor(abort) {
+    await prepare();
+    const path = `/realtime/cursor${queueId ? `?queue_id=${queueId}` : ''}`;
+    const { body, why } = await http(env, 'GET', path, { timeoutMs: timing.requestMs, signal: abort });
+    if (!why) return body.last_event_id;
+    if (reaction(why.close) === 'token') tokens?.drop();
+    throw new ParleyError(why.error ?? 'connection_lost', why.message, { retryAfterMs: why.retryAfterMs });
+  }
+
+  /* Several readers at once each know only their own snapshot: what is newer than the oldest is delivered. */
+  function release(cursor) {
+    snapshot = Math.min(snapshot ?? cursor, cursor);
+    readers -= 1;
+    if (readers) return;
+    const least = snapshot;
+    snapshot = undefined;
+    if (least > (received ?? 0)) received = least;
+    for (const [name, value, before] of held.splice(0)) {
+      if (name === 'gap' || value.event_id > least) tell(name, value, before);
+    }
+    drained();
+  }
+
+  function tell(...what) {
+    if (readers) held.push(what);
+    else dispatcher.emit(...what);
+  }
+
+  /* Everything up to here was handled. */
+  function position() {
+    return dispatcher.held ?? held[0]?.[2] ?? received;
+  }
+
+  function save(open) {
+    store?.save(queueId, position(), open);
+  }
+
+  /* ------------------------------------------------------------------------------- slow applications */
+
+  function pending() {
+    return dispatcher.waiting + held.length;
+  }
+
+  /* A poll can wait; a socket can only be let go of, and be resumed where it stopped. */
+  function clog() {
+    clogged = true;
+    if (current.name === 'longpoll') return current.pause(true);
+    unlink(HANDED_OVER);
+    setState('waiting');
+  }
+
+  function drained() {
+    if (!clogged || pending() > maxPending / 2) return;
+    clogged = false;
+    if (current) current.pause(false);
+    else if (!next && !timers.has('retry')) open();
+  }
+
+  /* ------------------------------------------------------------------------------- sleeping and waking */
+
+  function wake() {
+    if (current) current.check();
+    else if (timers.has('retry')) retryIn(Math.max(0, notBefore - Date.now()));
+  }
+
+  function online() {
+    rhythm.forget();
+    backoff.reset();
+    wake();
+  }
+
+  /* An open connection would keep the page from being kept. The queue stays: for this page if it comes back, or for
+   * the next if it finds it in the storage. */
+  function sleep() {
+    save();
+    asleep = true;
+    clogged = false;
+    unlink(HANDED_OVER);
+    setState('waiting');
+  }
+
+  function back() {
+    if (!asleep) return wake();
+    asleep = false;
+    open();
   }
 
   /* --------------------------------------------------------------------------------------------- rest */
 
-  #setState(state, detail) {
-    if (state === this.#state && state !== 'waiting' && state !== 'connected') return;
-    this.#state = state;
-    this.#emit('state', { state, transport: this.transport, ...detail });
+  function setState(wanted, detail) {
+    const name = wanted === 'connected' && degraded ? 'degraded' : wanted;
+    const change = name + current?.name;
+    if (change === told && name !== 'waiting') return;
+    told = change;
+    state = name;
+    dispatcher.emit('state', { state, transport: current?.name, ...detail });
   }
 
-  #emit(name, value) {
-    for (const { handler } of [...(this.#listeners.get(name) ?? [])]) {
-      try {
-        handler(value);
-      } catch (error) {
-        this.#report(new ParleyError('handler', `a handler of '${name}' threw`, { cause: error }), name);
-      }
-    }
+  function report(error) {
+    dispatcher.report(error);
   }
 
-  #report(error, from) {
-    if (from === 'error' || !this.#listeners.get('error')?.size) console.error(error);
-    else this.#emit('error', error);
+  const on = (...what) => dispatcher.on(...what);
+
+  function connect() {
+    if (state !== 'idle' && state !== 'closed') return;
+    life = new AbortController();
+    unwatch = watchPage(page, timing.tickMs, { wake, online, pagehide: sleep, pageshow: back });
+    open();
   }
 
-  #after(name, ms, fn) {
-    this.#cancel(name);
-    this.#timers.set(name, setTimeout(() => (this.#timers.delete(name), fn()), ms));
+  function close({ keepQueue } = {}) {
+    if (state === 'closed') return;
+    shut(keepQueue ? HANDED_OVER : ENDED);
+    if (!keepQueue) forgetQueue();
+    save();
+    setState('closed');
   }
 
-  #cancel(...names) {
-    for (const name of names) {
-      clearTimeout(this.#timers.get(name));
-      this.#timers.delete(name);
-    }
-  }
+  undoable(close, signal);
+
+  return {
+    get state() {
+      return state;
+    },
+    get transport() {
+      return current?.name;
+    },
+    get lastEventId() {
+      return position();
+    },
+    get queueId() {
+      return queueId;
+    },
+    get communities() {
+      return granted;
+    },
+    get node() {
+      return node;
+    },
+    get latency() {
+      return latency;
+    },
+
+    on,
+    connect,
+    close,
+    catchup,
+    wake,
+
+    subscribe({ community, article }, handler, { signal: abort } = {}) {
+      if (abort?.aborted) return () => {};
+      const off = on('event', (event) => matches({ community, article }, event) && handler(event));
+      narrowings.want(community, article, 1);
+      return undoable(() => {
+        off();
+        narrowings.want(community, article, -1);
+      }, abort);
+    },
+
+    publish: ({ type, data, communities }, context) => ask({ op: 'publish', type, data, community_ids: communities }, context?.signal),
+
+    events(context) {
+      return stream(this, context);
+    },
+
+    [Symbol.asyncIterator]() {
+      return stream(this);
+    },
+
+    /* For demonstrations and tests: as if the network did not let this transport through. */
+    forbid(name) {
+      choice.forbidden.add(name);
+      if (current?.name !== name && next?.name !== name) return;
+      unlink(HANDED_OVER);
+      open();
+    },
+
+    allow(name) {
+      choice.forbidden.delete(name);
+      if (name === 'websocket') choice.trust();
+      prefer();
+    },
+
+    /* For demonstrations and tests: drops the current link as a broken network would. */
+    cut() {
+      const link = current;
+      link?.drop(HANDED_OVER);
+      if (link) lost(link, { close: 1006, message: 'cut' });
+    },
+  };
 }

@@ -1,5 +1,5 @@
 /* The long-poll link: polls in a row, messages by POST /realtime/send. The contract is in transports.js. */
-import { closeOfHttp } from './codes.js';
+import { http } from './http.js';
 
 const SEND_MAX = 100;
 
@@ -7,96 +7,81 @@ const SEND_MAX = 100;
 const GRACE_MS = 15_000;
 
 export function openLongPoll(env, on) {
-  const { fetch, timing, token } = env;
-  const polling = new AbortController();
+  const { timing, rhythm } = env;
   const outbox = [];
   let queueId = env.queueId;
   let over = false;
   let sending = false;
-  let resume; // set while paused between two polls
   let paused = false;
+  let resume; // set while paused between two polls
+  let polling; // the AbortController of the poll under way
+  let polledAt;
+  let checking = false; // the poll under way is to be asked anew
 
   function close(why) {
     if (over) return;
     over = true;
-    polling.abort();
+    outbox.length = 0;
+    polling?.abort();
     on.close(why);
   }
 
-  /* Resolves to { body } of a 200, or to { why } it failed: never rejects. */
-  async function request(method, path, { query = {}, body, holdMs = 0, abort } = {}) {
-    const deadline = new AbortController();
-    const stop = () => deadline.abort();
-    const timer = setTimeout(stop, holdMs + GRACE_MS);
-    abort?.addEventListener('abort', stop);
-    const given = Object.entries(query).filter(([, value]) => value !== undefined);
-    const headers = { Accept: 'application/json' };
-    if (token) headers.Authorization = `Bearer ${token}`;
-    if (body) headers['Content-Type'] = 'application/json';
-    try {
-      const response = await fetch(`${env.url}${path}?${new URLSearchParams(given)}`, {
-        method,
-        headers,
-        body: body && JSON.stringify(body),
-        cache: 'no-store',
-        signal: deadline.signal,
-      });
-      const text = await response.text();
-      return response.ok ? { body: JSON.parse(text) ?? {} } : { why: refusal(response, text) };
-    } catch (error) {
-      return { why: { close: 1006, message: String(error?.message ?? error) } };
-    } finally {
-      clearTimeout(timer);
-      abort?.removeEventListener('abort', stop);
-    }
+  /* What the server answers at once measures the way there and back. */
+  async function timed(...request) {
+    const outcome = await http(...request);
+    if (outcome.body && !over) on.latency(outcome.tookMs);
+    return outcome;
   }
 
   async function register() {
-    const { body, why } = await request('POST', '/realtime/register', { abort: polling.signal });
-    if (over) return false;
+    polling = new AbortController();
+    const { body, why } = await timed(env, 'POST', '/realtime/register', { timeoutMs: GRACE_MS, signal: polling.signal });
+    if (over) return;
     if (why) return close(why);
     queueId = body.queue_id;
     on.message({ ...body, op: 'welcome' });
-    return !over;
   }
 
-  async function poll(holdS) {
-    const started = Date.now();
-    const query = { queue_id: queueId, last_event_id: env.position(), timeout: holdS };
-    const { body, why } = await request('GET', '/realtime/poll', { query, holdMs: holdS * 1000, abort: polling.signal });
-    if (over) return;
-    if (why) return close(why);
-    deliver(body, holdS);
+  /* first: an answer at once proves the link; a held one would leave it in doubt for most of a minute. */
+  async function poll(first) {
+    const holdS = first || checking ? 0 : rhythm.holdS;
+    polling = new AbortController();
+    polledAt = Date.now();
+    const after = env.position();
+    const path = `/realtime/poll?queue_id=${queueId}${after === undefined ? '' : `&last_event_id=${after}`}&timeout=${holdS}`;
+    const timeoutMs = checking ? timing.wakeMs : holdS * 1000 + GRACE_MS;
+    checking = false;
+    const { body, why } = await (holdS ? http : timed)(env, 'GET', path, { timeoutMs, signal: polling.signal });
+    const tookMs = Date.now() - polledAt;
+    if (over || checking) return;
+    if (why) return close({ ...why, idleMs: why.cut ? tookMs : undefined });
+    deliver(body, first);
     /* Something on the way that answers every poll at once with nothing must not be asked in a tight loop. */
-    const empty = !body.events?.length && !body.catchup_required && !body.signals && !body.goaway;
-    if (empty && holdS && Date.now() - started < timing.idleMs) await pause(timing.idleMs);
+    if (!body.events?.length && !body.signals && holdS && tookMs < timing.idleMs) await pause(timing.idleMs);
   }
 
   /* A poll's answer as the messages a WebSocket would have carried. */
-  function deliver(body, holdS) {
-    const { transports } = body;
-    const messages = [];
-    if (!holdS) messages.push({ op: 'welcome', queue_id: queueId, last_event_id: body.last_event_id, resumed: true, transports });
-    else if (transports) messages.push({ op: 'transports', transports });
-    messages.push({ ...body, op: body.catchup_required ? 'catchup_required' : 'events' });
-    for (const signal of body.signals ?? []) messages.push({ ...signal, op: 'signal' });
-    if (body.goaway) messages.push({ ...body.goaway, op: 'goaway' });
-    for (const message of messages) if (!over) on.message(message);
+  function deliver(body, first) {
+    const say = (op, fields) => over || on.message({ ...fields, op });
+    const { last_event_id, transports, signals = [], goaway } = body;
+    if (first) say('welcome', { queue_id: queueId, last_event_id, resumed: true, transports });
+    else if (transports) say('transports', body);
+    say(body.catchup_required ? 'catchup_required' : 'events', body);
+    for (const signal of signals) say('signal', signal);
+    if (goaway) say('goaway', goaway);
   }
 
   async function run() {
     /* Even the first failure is told after open() has returned. */
     await undefined;
-    if (!queueId) {
-      if (!(await register())) return;
-    } else {
-      /* An answer at once proves the link; a held one would leave it in doubt for most of a minute. */
+    if (!queueId) await register();
+    else {
       on.claim();
-      await poll(0);
+      await poll(true);
     }
     while (!over) {
       if (paused) await new Promise((resolve) => (resume = resolve));
-      else await poll(timing.holdS);
+      else await poll();
     }
   }
 
@@ -114,8 +99,8 @@ export function openLongPoll(env, on) {
     await undefined;
     while (outbox.length) {
       const batch = outbox.splice(0, SEND_MAX);
-      const { body, why } = await request('POST', '/realtime/send', { query: { queue_id: queueId }, body: batch });
-      for (const reply of body?.replies ?? []) on.message({ ...reply, op: 'reply' });
+      const { body, why } = await timed(env, 'POST', `/realtime/send?queue_id=${queueId}`, { timeoutMs: GRACE_MS, body: batch });
+      for (const reply of body?.replies ?? []) on.message({ op: 'reply', ...reply });
       if (why) refuse(batch, why);
     }
     sending = false;
@@ -128,23 +113,6 @@ export function openLongPoll(env, on) {
     for (const { id } of batch) if (id !== undefined) on.message({ op: 'reply', id, error });
   }
 
-  function refusal(response, text) {
-    let body = {};
-    try {
-      body = JSON.parse(text) ?? {};
-    } catch {
-      /* A proxy's page. */
-    }
-    const error = body.code ?? (response.status === 404 && queueId ? 'queue_not_found' : undefined);
-    const after = Number(response.headers.get('Retry-After') || NaN) * 1000;
-    return {
-      close: closeOfHttp(response.status, error),
-      error,
-      message: body.message ?? `HTTP ${response.status}`,
-      retryAfterMs: body.retry_after_ms ?? (after >= 0 ? after : undefined),
-    };
-  }
-
   run();
 
   return {
@@ -152,14 +120,21 @@ export function openLongPoll(env, on) {
       outbox.push(message);
       flush();
     },
+    /* The connection of a held poll may be dead without a word: it is asked again, to be answered at once. */
+    check() {
+      if (paused || checking || !queueId || Date.now() - polledAt < timing.wakeMs) return;
+      checking = true;
+      polling?.abort();
+    },
     pause(yes) {
       paused = yes;
       if (!yes) resume?.();
     },
     drop(code) {
       over = true;
-      polling.abort();
-      if (code === 1000 && queueId) request('POST', '/realtime/unregister', { query: { queue_id: queueId } });
+      polling?.abort();
+      resume?.();
+      if (code === 1000 && queueId) http(env, 'POST', `/realtime/unregister?queue_id=${queueId}`, { timeoutMs: GRACE_MS });
     },
   };
 }

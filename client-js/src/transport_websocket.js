@@ -1,83 +1,104 @@
 /* The WebSocket link. The contract is in transports.js. */
 
-const SUBPROTOCOL = 'parley.v1.json';
-
 /* A close reason is `code` or `code;retry_after_ms=N`. */
 export function parseReason(reason) {
-  const [error, ...fields] = (reason ?? '').split(';');
-  const wish = fields.map((field) => /^retry_after_ms=(\d+)$/.exec(field)).find(Boolean);
-  return { error: error || undefined, retryAfterMs: wish ? Number(wish[1]) : undefined };
+  const [, error, wish] = /^([^;]*)(?:.*;retry_after_ms=(\d+))?/.exec(reason ?? '');
+  return { error: error || undefined, retryAfterMs: wish && Number(wish) };
 }
 
 export function openWebSocket(env, on) {
-  const { timing, WebSocket } = env;
-  const socket = new WebSocket(`${env.url.replace(/^http/, 'ws')}/realtime/ws`, [SUBPROTOCOL]);
+  const { timing, codec, rhythm, WebSocket } = env;
+  const socket = new WebSocket(`${env.url.replace(/^http/, 'ws')}/realtime/ws`, [`parley.v1.${codec.name}`]);
+  socket.binaryType = 'arraybuffer';
   let over = false;
   let heardAt = 0;
-  let timer = setTimeout(() => lose('connect_timeout'), timing.connectMs);
+  let periodMs; // from one message to the next, at most; known from the welcome on
+  let pingedAt;
+  let pinger;
+  let timer;
+
+  function within(ms, otherwise = lose) {
+    clearTimeout(timer);
+    timer = setTimeout(otherwise, ms);
+  }
 
   function finish() {
     over = true;
     clearTimeout(timer);
+    clearTimeout(pinger);
     socket.onopen = socket.onmessage = socket.onclose = null;
-    /* A socket closed while it connects still reports an error; unheard, it is an exception in Node. */
-    socket.onerror = () => {};
   }
 
   /* A dead network answers no closing handshake, so nothing here waits for one. */
-  function lose(message, close = 1006) {
-    if (over) return;
+  function lose(close = 1006) {
     finish();
     socket.close(4000);
-    on.close({ close, message });
+    on.close({ close });
   }
 
-  function watch(periodMs) {
-    clearTimeout(timer);
-    const check = () => {
-      const left = heardAt + periodMs - Date.now();
-      if (left <= 0) lose('silent');
-      else timer = setTimeout(check, left);
-    };
-    check();
+  /* Silence is no proof: a machine that slept has heard nothing either. It is when a ping goes unanswered. */
+  function check(withinMs = timing.wakeMs) {
+    if (over || !periodMs) return;
+    within(withinMs);
+    ping();
+  }
+
+  function ping() {
+    clearTimeout(pinger);
+    /* The server, too, counts what it has not heard. */
+    pinger = setTimeout(ping, Math.min(rhythm.pingMs, periodMs / 2));
+    pingedAt = Date.now();
+    send({ op: 'ping' });
   }
 
   function send(message) {
-    if (socket.readyState === 1) socket.send(JSON.stringify(message));
+    if (socket.readyState === 1) socket.send(codec.encode(message));
   }
 
+  within(timing.connectMs);
+
   socket.onopen = () => {
-    clearTimeout(timer);
-    timer = setTimeout(() => lose('welcome_timeout'), timing.welcomeMs);
+    within(timing.welcomeMs);
     on.claim();
     /* The token goes in the first message: a URL ends in logs. */
-    send({ op: 'hello', token: env.token, queue_id: env.queueId, last_event_id: env.position() });
+    send({ op: 'hello', token: env.token(), queue_id: env.queueId, last_event_id: env.position() });
   };
 
   socket.onmessage = ({ data }) => {
     heardAt = Date.now();
     let message;
     try {
-      message = JSON.parse(data) ?? {};
+      message = codec.decode(data) ?? {};
     } catch {
-      return lose('not JSON', 1007);
+      return lose(1007);
     }
-    if (message.op === 'welcome') watch(2 * (message.ping_interval_ms ?? timing.pingMs));
-    if (message.op === 'ping') send({ op: 'pong' });
+    const { op } = message;
+    if (op === 'welcome') {
+      periodMs = 2 * (message.ping_interval_ms ?? timing.pingMs);
+      /* Proxies were seen that let the first message through and nothing after it. */
+      check(timing.welcomeMs);
+    } else if (periodMs) within(periodMs, () => check());
+    if (op === 'ping') send({ op: 'pong' });
+    if (op === 'pong' && pingedAt) {
+      on.latency(heardAt - pingedAt);
+      pingedAt = 0;
+    }
     on.message(message);
   };
 
+  /* Kept to the end: a socket closed while it connects still reports an error; unheard, it is an exception in Node. */
   socket.onerror = () => {};
 
   socket.onclose = ({ code, reason }) => {
     finish();
-    on.close({ close: code, ...parseReason(reason) });
+    on.close({ close: code, ...parseReason(reason), idleMs: Date.now() - heardAt });
   };
 
   return {
     send,
+    check: () => check(),
     pause() {},
-    drop(close = 4000) {
+    drop(close) {
       if (over) return;
       finish();
       socket.close(close);

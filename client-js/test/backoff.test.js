@@ -1,20 +1,20 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Backoff } from '../src/backoff.js';
+import { createBackoff } from '../src/backoff.js';
 
 test('the ceiling doubles with each attempt up to the cap', () => {
-  const backoff = new Backoff({ baseMs: 100, capMs: 450, random: () => 1 });
+  const backoff = createBackoff(100, 450, () => 1);
   assert.deepEqual([1, 2, 3, 4, 5].map(() => backoff.next()), [100, 200, 400, 450, 450]);
 });
 
 test('the jitter is full: a delay may be nothing at all', () => {
-  const backoff = new Backoff({ baseMs: 100, capMs: 450, random: () => 0 });
+  const backoff = createBackoff(100, 450, () => 0);
   assert.equal(backoff.next(), 0);
   assert.equal(backoff.next(), 0);
 });
 
 test('a reset starts again at the base', () => {
-  const backoff = new Backoff({ baseMs: 100, capMs: 450, random: () => 0.5 });
+  const backoff = createBackoff(100, 450, () => 0.5);
   backoff.next();
   backoff.next();
   backoff.reset();

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { actionOf, closeOfHttp } from '../src/codes.js';
+import { ERRORS, actionOf } from '../src/codes.js';
+import { closeOfHttp, reaction } from '../src/rules.js';
 import { parseReason } from '../src/transport_websocket.js';
 
 test('close codes alone lead to what the protocol page says', () => {
@@ -21,14 +22,22 @@ test('a known error code says more than the close code it came with', () => {
   assert.equal(actionOf(4400, 'toString'), 'once');
 });
 
-test('an HTTP answer becomes the close code a WebSocket would have got', () => {
-  assert.equal(closeOfHttp(404, 'queue_not_found'), 4404);
-  assert.equal(closeOfHttp(409, 'replaced'), 4409);
-  assert.equal(closeOfHttp(401), 4401);
-  assert.equal(closeOfHttp(429), 4429);
-  assert.equal(closeOfHttp(503), 1013);
-  assert.equal(closeOfHttp(502), 1011);
-  assert.equal(closeOfHttp(418), 4400);
+test('the rules say what the table says, over either transport', () => {
+  const overHttpOnly = new Set(['not_found', 'method_not_allowed', 'idempotency_mismatch', 'uri_too_long', 'headers_too_big', 'not_implemented', 'http_version', 'media_type', 'ok', 'transport_gone']);
+  for (const [code, [http, close, action]] of Object.entries(ERRORS)) {
+    if (!overHttpOnly.has(code)) assert.equal(reaction(close, code), action, `${close} ${code}`);
+    if (code !== 'ok') assert.equal(reaction(closeOfHttp(http, code), code), action, `${http} ${code}`);
+  }
+  for (const close of [1000, 1001, 1002, 1005, 1006, 1007, 1009, 1011, 1012, 1013, 3000, 4000, 4400, 4401, 4403, 4404, 4408, 4409, 4413, 4429, 4499]) {
+    assert.equal(reaction(close), actionOf(close), `${close}`);
+  }
+});
+
+test('an HTTP answer without an error code is judged by its status', () => {
+  const table = { token: [401], register: [404], stop: [403, 409, 410, 418, 501], once: [400, 413], backoff: [408, 429, 500, 502, 503, 504, 599, 302, 204] };
+  for (const [action, statuses] of Object.entries(table)) {
+    for (const status of statuses) assert.equal(reaction(closeOfHttp(status)), action, `${status}`);
+  }
 });
 
 test('a close reason carries a code and perhaps a wait', () => {

@@ -1,20 +1,30 @@
 /* A server that speaks the protocol just well enough to be tested against, and breaks it on demand. It knows one
  * log of events and any number of queues; every queue is granted everything and narrows as it is told.
+ * How to use and extend it: README.md in this folder.
  *
- *   const server = await FakeServer.start()      await server.stop()
- *   server.url, server.connections               what was opened: { transport, hello? }, in order
+ *   const server = await FakeServer.start()      await server.stop()      await server.listen()
+ *   server.url, server.connections               what was opened: { transport, hello?, codec?, hold? }, in order
  *   server.requests                              'METHOD /path' of every HTTP request but upgrades
- *   server.messages                              every client message, over either transport
+ *   server.messages, server.pings                every client message over either transport; pings are only counted
+ *   server.authorizations                        the tokens that HTTP requests came with
  *   server.publish(data, { type, community })    appends an event and delivers it; returns the event
  *   server.closeSockets(code, reason)            server.tell(message)  to every socket, or held poll
  *   server.script(path, status, body, headers)   the next request to this path is answered so (status 0: cut off)
  *
  * Levers, changed at any time:
- *   websocket     'open' | 'refuse' (403 before the upgrade) | 'silent' (opens, says nothing) | 'short' (cut after shortMs)
- *   transports, pingMs, shortMs, tokens (a Set of the good ones, undefined: any), resumes (false: every queue is forgotten)
- */
+ *   websocket      'open' | 'refuse' (403 before the upgrade) | 'silent' (opens, says nothing) | 'short' (cut after
+ *                  shortMs) | 'mute' (welcomes, and says nothing more)
+ *   deaf           true: whatever arrives over open links is neither answered nor even seen, as after a sleep
+ *   idleCutMs      new connections are destroyed after so long without a byte, as by a proxy
+ *   transports, pingMs, shortMs, tokens (a Set of the good ones, undefined: any), tokenLifeMs (what welcome and refresh say) */
 import { createServer } from 'node:http';
+import { decode, encode } from '@msgpack/msgpack';
 import { WebSocketServer } from 'ws';
+
+const CODECS = {
+  json: { type: 'application/json', encode: JSON.stringify, decode: (data) => JSON.parse(data) },
+  msgpack: { type: 'application/msgpack', encode: (value) => encode(value, { ignoreUndefined: true }), decode: (data) => decode(data) },
+};
 
 export class FakeServer {
   websocket = 'open';
@@ -22,17 +32,22 @@ export class FakeServer {
   pingMs = 25_000;
   shortMs = 20;
   tokens;
+  tokenLifeMs;
+  deaf = false;
+  idleCutMs = 0;
   log = [];
   queues = new Map();
   connections = [];
   requests = [];
   messages = [];
+  pings = 0;
+  authorizations = [];
   #scripts = [];
   #links = new Set();
   #sockets = new Set();
   #lastId = 1000;
   #http;
-  #ws = new WebSocketServer({ noServer: true, handleProtocols: (offered) => (offered.has('parley.v1.json') ? 'parley.v1.json' : false) });
+  #ws = new WebSocketServer({ noServer: true, handleProtocols: (offered) => [...offered].find((name) => CODECS[name.replace('parley.v1.', '')]) ?? false });
 
   static async start({ port = 0, fallback } = {}) {
     const server = new FakeServer();
@@ -43,7 +58,10 @@ export class FakeServer {
 
   listen(port = this.port) {
     this.#http = createServer((request, response) => this.#onRequest(request, response).catch((error) => response.destroy(error)));
-    this.#http.on('connection', (socket) => this.#sockets.add(socket.on('close', () => this.#sockets.delete(socket))));
+    this.#http.on('connection', (socket) => {
+      this.#sockets.add(socket.on('close', () => this.#sockets.delete(socket)));
+      if (this.idleCutMs) socket.setTimeout(this.idleCutMs, () => socket.destroy());
+    });
     this.#http.on('upgrade', (request, socket, head) => this.#onUpgrade(request, socket, head));
     return new Promise((resolve) => {
       this.#http.listen(port, '127.0.0.1', () => {
@@ -120,10 +138,18 @@ export class FakeServer {
   }
 
   #answer(queue, message) {
+    if (message.op === 'ping') {
+      this.pings += 1;
+      return { op: 'pong', last_event_id: queue.position };
+    }
     this.messages.push(message);
     const { op, id, community_id: community, article_id: article } = message;
     const reply = (result) => ({ op: 'reply', id, result });
     if (op === 'publish') return reply({ event_id: this.publish(message.data, { type: message.type, except: queue }).event_id });
+    if (op === 'refresh') {
+      if (this.tokens && !this.tokens.has(message.token)) return { op: 'reply', id, error: { code: 'token_invalid', message: 'not a good token' } };
+      return reply({ token_expires_in_ms: this.tokenLifeMs });
+    }
     if (op === 'subscribe') {
       const held = queue.narrowed.get(community);
       queue.narrowed.set(community, article === undefined ? undefined : (held ?? new Set()).add(article));
@@ -142,18 +168,22 @@ export class FakeServer {
   #onUpgrade(request, socket, head) {
     if (this.websocket === 'refuse') return socket.end('HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n');
     this.#ws.handleUpgrade(request, socket, head, (ws) => {
-      const connection = { transport: 'websocket', url: request.url };
+      if (this.idleCutMs) socket.setTimeout(this.idleCutMs);
+      const name = (ws.protocol || 'parley.v1.json').replace('parley.v1.', '');
+      const codec = CODECS[name];
+      const connection = { transport: 'websocket', url: request.url, codec: name };
       this.connections.push(connection);
       if (this.websocket === 'silent') return;
       if (this.websocket === 'short') setTimeout(() => socket.destroy(), this.shortMs);
       const link = {
-        send: (message) => ws.send(JSON.stringify(message)),
+        send: (message) => link.silent || this.deaf || ws.send(codec.encode(message)),
         close: (code, reason) => (this.#links.delete(link), ws.close(code, reason)),
         replace: () => link.close(4409, 'replaced'),
       };
       ws.on('close', () => this.#links.delete(link));
-      ws.on('message', (text) => {
-        const message = JSON.parse(text);
+      ws.on('message', (data) => {
+        if (this.deaf || link.silent) return;
+        const message = codec.decode(data);
         if (message.op === 'hello') return this.#hello(link, (connection.hello = message));
         const reply = this.#answer(link.queue, message);
         if (reply) link.send(reply);
@@ -167,8 +197,19 @@ export class FakeServer {
     if (!found && !token) return link.close(4404, 'queue_not_found');
     const queue = found ?? this.#register();
     if (position !== undefined) queue.position = position;
-    const { transports, pingMs } = this;
-    link.send({ op: 'welcome', queue_id: queue.id, last_event_id: queue.position, resumed: !!found, transports, ping_interval_ms: pingMs });
+    const { transports, pingMs, tokenLifeMs } = this;
+    link.send({
+      op: 'welcome',
+      queue_id: queue.id,
+      last_event_id: queue.position,
+      resumed: !!found,
+      communities: [42],
+      transports,
+      ping_interval_ms: pingMs,
+      token_expires_in_ms: tokenLifeMs,
+      node: 'fake',
+    });
+    link.silent = this.websocket === 'mute';
     this.#attach(queue, link);
   }
 
@@ -178,24 +219,32 @@ export class FakeServer {
     const url = new URL(request.url, this.url);
     const body = await readAll(request);
     this.requests.push(`${request.method} ${url.pathname}`);
+    const codec = request.headers.accept?.includes('msgpack') ? CODECS.msgpack : CODECS.json;
     const answer = (status, value, headers) => {
-      response.writeHead(status, { 'Content-Type': 'application/json', ...headers });
-      response.end(JSON.stringify(value));
+      if (this.deaf) return;
+      response.writeHead(status, { 'Content-Type': codec.type, ...headers });
+      response.end(codec.encode(value));
     };
+    const read = () => (request.headers['content-type']?.includes('msgpack') ? CODECS.msgpack : CODECS.json).decode(body);
     const at = this.#scripts.findIndex(({ path }) => path === url.pathname);
     if (at >= 0) {
       const [{ status, body: scripted, headers }] = this.#scripts.splice(at, 1);
       return status ? answer(status, scripted, headers) : response.destroy();
     }
     const token = request.headers.authorization?.replace('Bearer ', '');
+    this.authorizations.push(token);
     if (this.tokens && url.pathname !== '/realtime/health' && !this.tokens.has(token)) return answer(401, { code: 'token_expired', message: 'the token has expired' });
     const route = this[`${request.method} ${url.pathname}`] ?? this.fallback;
     if (!route) return answer(404, { code: 'not_found', message: 'no such path' });
-    await route.call(this, { url, body, response, answer });
+    await route.call(this, { url, body, read, response, answer });
   }
 
   'GET /realtime/health'({ answer }) {
     answer(200, { status: 'healthy' });
+  }
+
+  'GET /realtime/cursor'({ answer }) {
+    answer(200, { last_event_id: this.#lastId });
   }
 
   'POST /realtime/register'({ answer }) {
@@ -236,10 +285,10 @@ export class FakeServer {
     else nothing();
   }
 
-  'POST /realtime/send'({ url, body, answer }) {
+  'POST /realtime/send'({ url, read, answer }) {
     const queue = this.queues.get(url.searchParams.get('queue_id'));
     if (!queue) return answer(404, { code: 'queue_not_found', message: 'register again' });
-    const replies = [JSON.parse(body)].flat().map((message) => this.#answer(queue, message));
+    const replies = [read()].flat().map((message) => this.#answer(queue, message));
     answer(200, { replies: replies.filter(Boolean) });
   }
 
@@ -261,5 +310,5 @@ function concerns(queue, event) {
 async function readAll(stream) {
   const chunks = [];
   for await (const chunk of stream) chunks.push(chunk);
-  return Buffer.concat(chunks).toString();
+  return Buffer.concat(chunks);
 }

@@ -105,10 +105,12 @@ test('the tries of a blocked WebSocket grow apart', async (t) => {
 
 test('a server that is away does not make anybody fall back', async (t) => {
   const { server, open } = await setup(t);
-  const client = open();
+  const asked = new Set();
+  const client = open({ fetch: (url, options) => (asked.add(new URL(url).pathname), fetch(url, options)) });
   await connected(client, 'websocket');
   await server.stop();
   await aMoment(400);
+  assert.deepEqual([...asked], ['/realtime/health']);
   assert.equal(client.transport, undefined);
   await server.listen();
   await connected(client, 'websocket');

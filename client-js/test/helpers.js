@@ -3,7 +3,7 @@ import { Parley } from '../src/index.js';
 import { FakeServer } from './fake_server.js';
 
 /* Long waits made short; what must not happen within a test keeps its default. */
-export const FAST = { backoffMs: 10, backoffMaxMs: 40, welcomeMs: 60, connectMs: 500, idleMs: 20, ackMs: 20, retireMs: 50, stableMs: 200 };
+export const FAST = { backoffMs: 10, backoffMaxMs: 40, welcomeMs: 60, connectMs: 500, idleMs: 20, ackMs: 20, retireMs: 50, stableMs: 200, wakeMs: 60 };
 
 /* A server and clients of it, all stopped when the test ends. `open(options)` gives a connecting client that
  * records what it says: events (their ids), states, gaps, signals, errors. */
@@ -14,7 +14,7 @@ export async function setup(t) {
     for (const client of clients) client.close({ keepQueue: true });
     await server.stop();
   });
-  const open = ({ timing, ...options } = {}) => {
+  const open = ({ timing, begin = true, ...options } = {}) => {
     const client = new Parley({ url: server.url, getToken: () => 'token', WebSocket, timing: { ...FAST, ...timing }, ...options });
     clients.push(client);
     client.seen = [];
@@ -27,7 +27,7 @@ export async function setup(t) {
     client.on('gap', (gap) => client.gaps.push(gap));
     client.on('signal', (signal) => client.signals.push(signal));
     client.on('error', (error) => client.errors.push(error.code));
-    client.connect();
+    if (begin) client.connect();
     return client;
   };
   return { server, open };

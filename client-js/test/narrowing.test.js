@@ -3,8 +3,8 @@ import { test } from 'node:test';
 import { changes, settled } from '../src/narrowing.js';
 
 const want = (...topics) => new Map(topics.map((topic) => [topic, 1]));
-const sub = (article) => ({ op: 'subscribe', community_id: 42, ...(article && { article_id: article }) });
-const unsub = (article) => ({ op: 'unsubscribe', community_id: 42, ...(article && { article_id: article }) });
+const sub = (article) => ({ op: 'subscribe', community_id: 42, article_id: article });
+const unsub = (article) => ({ op: 'unsubscribe', community_id: 42, article_id: article });
 
 test('the whole community is asked for once, whatever articles are wanted too', () => {
   assert.deepEqual(changes(42, want('', 789), undefined), [sub()]);

@@ -5,7 +5,7 @@ import { Parley } from '../src/index.js';
 test('what is missing or wrong is said when the client is made', () => {
   assert.throws(() => new Parley({ url: '/relative', getToken: () => '' }), TypeError);
   assert.throws(() => new Parley({ url: 'ws://localhost', getToken: () => '' }), /http/);
-  assert.throws(() => new Parley({ url: 'http://localhost' }), /getToken or queue/);
+  assert.throws(() => new Parley({ url: 'http://localhost' }), /getToken, register or queue/);
 });
 
 test('a client does nothing until it is told to connect', () => {

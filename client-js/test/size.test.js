@@ -1,27 +1,37 @@
 import assert from 'node:assert/strict';
 import { readFileSync, readdirSync } from 'node:fs';
 import { test } from 'node:test';
-import { gzipSync } from 'node:zlib';
+import { bundle, gzipped, sizes } from './sizes.js';
 
 const BUDGET = 8 * 1024;
 const source = new URL('../src/', import.meta.url);
 
-/* Without comments and indentation, nothing renamed: what any bundler ships is smaller still. */
-test(`the core stays within ${BUDGET} bytes gzipped`, (t) => {
-  const code = readdirSync(source)
-    .filter((name) => name.endsWith('.js'))
-    .map((name) => readFileSync(new URL(name, source), 'utf8'))
-    .join('\n')
-    .replace(/\/\*[\s\S]*?\*\//g, '')
-    .replace(/\s\/\/ .*$/gm, '')
-    .replace(/^\s+/gm, '');
-  const bytes = gzipSync(code, { level: 9 }).length;
-  t.diagnostic(`core: ${bytes} bytes gzipped`);
-  assert.ok(bytes <= BUDGET, `${bytes} bytes`);
+test(`the core stays within ${BUDGET} bytes gzipped`, async (t) => {
+  const found = await sizes();
+  for (const [entry, bytes] of found) t.diagnostic(`${entry}: ${bytes} bytes gzipped`);
+  assert.ok(found.get('.') <= BUDGET, `${found.get('.')} bytes`);
 });
 
+test('what is not imported is not shipped', async () => {
+  const table = await bundle("export { ERRORS } from './index.js'");
+  assert.ok(gzipped(table) < 800, `${gzipped(table)} bytes`);
+  assert.doesNotMatch(table, /WebSocket|fetch|class/);
+});
+
+test('the core and the other entries import nothing but peers', async () => {
+  for (const [entry, allowed] of [['index', /^$/], ['msgpack', /^@msgpack\/msgpack$/]]) {
+    const code = await bundle(`export * from './${entry}.js'`);
+    for (const [, name] of code.matchAll(/from"([^"]+)"/g)) assert.match(name, allowed, entry);
+  }
+});
+
+const CORE = readdirSync(source).filter((name) => name.endsWith('.js') && !/^(react|tanstack|shared)/.test(name));
+
+/* page.js is given the page it listens to. */
 test('the core names no global of the DOM', () => {
-  for (const name of readdirSync(source).filter((file) => file.endsWith('.js'))) {
-    assert.doesNotMatch(readFileSync(new URL(name, source), 'utf8'), /\b(window|document|navigator|localStorage|location)\./, name);
+  for (const name of CORE) {
+    const code = readFileSync(new URL(name, source), 'utf8').replace(/\/\*[\s\S]*?\*\//g, '');
+    assert.doesNotMatch(code, name === 'page.js' ? /\bwindow\b/ : /\b(window|document|localStorage|sessionStorage|location)\b/, name);
+    assert.doesNotMatch(code, /(?<!\?\.)\bnavigator\b/, name);
   }
 });

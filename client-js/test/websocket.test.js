@@ -38,8 +38,9 @@ test('a socket silent for two ping intervals is given up', async (t) => {
   server.pingMs = 30;
   const client = open({ transports: ['websocket'] });
   await connected(client);
+  server.deaf = true;
   await until(() => client.states.includes('waiting'));
-  server.pingMs = 25_000;
+  server.deaf = false;
   await connected(client);
   assert.equal(client.queueId, 'q1');
 });

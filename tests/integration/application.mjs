@@ -6,7 +6,7 @@ import { createServer } from 'node:http';
 import { once } from 'node:events';
 import path from 'node:path';
 import { chromium } from 'playwright-core';
-import { HERE, ROOT, mint } from './harness.mjs';
+import { HERE, ROOT, Server, mint, sleep } from './harness.mjs';
 
 export const CHROMIUM = process.env.CHROMIUM || '/usr/bin/chromium';
 export const CLIENT = process.env.PARLEY_CLIENT_DIR || path.join(ROOT, 'client-js');
@@ -41,15 +41,37 @@ export class Application {
 
   async #answer(request, response) {
     const { pathname, searchParams } = new URL(request.url, this.url);
-    if (pathname === '/token') return response.end(mint(7, [Number(searchParams.get('community'))]));
+    if (pathname === '/token') {
+      const community = Number(searchParams.get('community'));
+      return response.end(mint(`of ${community}`, [community]));
+    }
     const folder = Object.keys(FOLDERS).find((prefix) => pathname.startsWith(prefix));
     const file = path.join(FOLDERS[folder], pathname.slice(folder.length) || 'index.html');
     try {
       const body = await readFile(file);
-      response.writeHead(200, { 'Content-Type': TYPES[path.extname(file)] ?? 'application/octet-stream' }).end(body);
+      const type = TYPES[path.extname(file)] ?? 'application/octet-stream';
+      response.writeHead(200, { 'Content-Type': type, 'Cache-Control': 'max-age=60' }).end(body);
     } catch {
       response.writeHead(404).end();
     }
+  }
+}
+
+/** A server that can be killed, and started again on its port. */
+export class Mortal {
+  static async start(options = {}) {
+    const mortal = new Mortal();
+    mortal.now = await Server.start(options);
+    mortal.url = mortal.now.url;
+    mortal.options = { ...options, 'server.listen': new URL(mortal.url).host };
+    return mortal;
+  }
+
+  async restart(awayMs = 0) {
+    this.now.process.kill('SIGKILL');
+    await this.now.exited;
+    await sleep(awayMs);
+    this.now = await Server.start(this.options);
   }
 }
 

@@ -1,5 +1,5 @@
 // Headless Chromium on the demo page: two people, one over WebSocket and one over long-poll, and what the two
-// buttons do to the link. Screenshots are left in out/.
+// buttons do to the link; then what the page makes of events. Screenshots are left in out/.
 
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
@@ -11,6 +11,7 @@ import { Server, outDirectory } from './harness.mjs';
 const CHROMIUM = process.env.CHROMIUM || '/usr/bin/chromium';
 const DESKTOP = { width: 1100, height: 800 };
 const PHONE = { width: 390, height: 844 };
+const SMALL = { width: 360, height: 560 };
 
 let server;
 let browser;
@@ -73,6 +74,24 @@ class Person {
 
   sees(text) {
     return this.page.waitForSelector(`#comments .comment:has-text("${text}")`);
+  }
+
+  discussion(title) {
+    return this.page.locator('.discussion', { has: this.page.locator('.title', { hasText: title }) });
+  }
+
+  async start(title, text) {
+    await this.page.click('#start');
+    await this.page.fill('#start-title', title);
+    await this.page.fill('#start-text', text);
+    await this.page.click('#start-form [type=submit]');
+    await this.discussion(title).waitFor();
+  }
+
+  async reply(title, text) {
+    await this.discussion(title).locator('.composer textarea').fill(text);
+    await this.discussion(title).locator('.composer [type=submit]').click();
+    await this.discussion(title).locator('.comment', { hasText: text }).waitFor();
   }
 
   texts() {
@@ -187,4 +206,117 @@ test('a user of another community sees nothing of it', async () => {
   await ada.sees('Here');
   assert.deepEqual(await ada.texts(), ['Here']);
   assert.deepEqual(await eve.texts(), ['Elsewhere']);
+});
+
+/* --------------------------------------------------------------------------------- what the page makes of it */
+
+test('discussions and comments are added, edited and deleted everywhere', async () => {
+  const [ada, ben] = [await Person.join('Ada'), await Person.join('Ben', { transport: 'longpoll', viewport: PHONE })];
+  await ada.page.locator('.floor .empty').waitFor();
+  await ada.start('Safety', 'Who asked those with bad eyes?');
+  await ben.discussion('Safety').locator('.text', { hasText: 'Who asked' }).waitFor();
+  await ben.reply('Safety', 'My aunt');
+  const reply = ada.discussion('Safety').locator('.comment', { hasText: 'My aunt' });
+  await reply.waitFor();
+  assert.ok(await reply.locator('.actions').isHidden(), 'what others wrote is not changed');
+
+  const mine = ben.discussion('Safety').locator('.comment');
+  await mine.locator('.edit').click();
+  await mine.locator('.editor textarea').fill('My aunt, 84');
+  await mine.locator('.editor [type=submit]').click();
+  await reply.locator('.text', { hasText: 'My aunt, 84' }).waitFor();
+  await reply.locator('.edited').waitFor();
+
+  const actions = ada.discussion('Safety').locator('> .actions');
+  await actions.locator('.edit').click();
+  await ada.discussion('Safety').locator('.editor textarea').fill('Nobody was asked.');
+  await ada.discussion('Safety').locator('.editor [type=submit]').click();
+  await ben.discussion('Safety').locator('> .text', { hasText: 'Nobody was asked.' }).waitFor();
+  await ada.screenshot('demo-discussions');
+  await ben.screenshot('demo-discussions-phone');
+
+  await mine.locator('.delete').click();
+  assert.equal(await reply.count(), 1, 'one click deletes nothing');
+  await mine.locator('.delete').click();
+  await reply.waitFor({ state: 'detached' });
+  await ben.reply('Safety', 'Another');
+  for (let click = 0; click < 2; click += 1) await actions.locator('.delete').click();
+  await ben.discussion('Safety').waitFor({ state: 'detached' });
+  await ben.page.reload();
+  await ben.connected('longpoll');
+  assert.deepEqual(await ben.texts(), []);
+  assert.equal(await ben.discussion('Safety').count(), 0);
+});
+
+test('what arrives off screen is told by a toast that leads there', async () => {
+  const [ada, ben] = [await Person.join('Ada'), await Person.join('Ben', { viewport: SMALL })];
+  await ada.post('On screen for Ada');
+  await ben.page.click('.toast .go');
+  const comment = ben.page.locator('.comment', { hasText: 'On screen for Ada' });
+  await ben.page.waitForFunction((element) => element.getBoundingClientRect().bottom < innerHeight, await comment.elementHandle());
+  await ben.page.locator('.toast').waitFor({ state: 'detached' });
+  await ben.post('For Ada, who looks at it');
+  await ada.sees('For Ada, who looks at it');
+  assert.equal(await ada.page.locator('.toast').count(), 0, 'no toast for what is seen');
+});
+
+test('a desktop notification is asked for by a click and comes only when hidden', async () => {
+  const [ada, ben] = [await Person.join('Ada'), await Person.join('Ben')];
+  await ben.context.grantPermissions(['notifications'], { origin: server.url });
+  await ben.page.evaluate(() => {
+    const real = Notification;
+    globalThis.told = [];
+    globalThis.Notification = class {
+      static get permission() { return real.permission; }
+      static requestPermission() { return real.requestPermission(); }
+      constructor(title, { body }) { told.push(`${title}: ${body}`); }
+      close() {}
+    };
+  });
+  const hide = (yes) => ben.page.evaluate((hidden) => Object.defineProperty(document, 'hidden', { value: hidden, configurable: true }), yes);
+  await hide(true);
+  await ada.post('Before it was asked for');
+  await ben.sees('Before it was asked for');
+  await ben.page.click('#desktop');
+  assert.equal(await ben.page.getAttribute('#desktop', 'aria-checked'), 'true');
+  await ada.post('While hidden');
+  await ben.sees('While hidden');
+  await hide(false);
+  await ada.post('While shown');
+  await ben.sees('While shown');
+  assert.deepEqual(await ben.page.evaluate(() => told), ['Ada in Open floor: While hidden']);
+  assert.equal(await ben.page.getAttribute('#sound', 'aria-checked'), 'false', 'sound is off until somebody wants it');
+});
+
+test('a gap is said, and the refetch it offers leaves the page as it was', async () => {
+  const ada = await Person.join('Ada');
+  await ada.post('Kept by this browser');
+  await ada.page.evaluate((key) => localStorage.setItem(key, '{"lastEventId":1}'), `parley-demo/${community}/position`);
+  await ada.page.reload();
+  await ada.page.locator('#gap').waitFor();
+  await ada.page.click('#refetch');
+  await ada.page.locator('#gap').waitFor({ state: 'hidden' });
+  assert.deepEqual(await ada.texts(), ['Kept by this browser']);
+  const ben = await Person.join('Ben');
+  await ben.post('And it goes on');
+  await ada.sees('And it goes on');
+});
+
+test('of several tabs one leads, all see everything once, and the next takes over', async () => {
+  const [ada, ben] = [await Person.join('Ada'), await Person.join('Ben')];
+  const second = await ada.context.newPage();
+  await second.goto(ada.page.url());
+  await second.waitForSelector('#status[data-state="connected"]');
+  assert.match(await ada.page.textContent('#fact-tab'), /leads/);
+  assert.match(await second.textContent('#fact-tab'), /listens/);
+  await ada.post('From the first tab');
+  await ben.post('From Ben');
+  const texts = () => second.$$eval('#comments .comment .text', (items) => items.map((item) => item.textContent));
+  await second.waitForSelector('.comment:has-text("From Ben")');
+  assert.deepEqual(await texts(), ['From the first tab', 'From Ben']);
+  await ada.page.close();
+  await second.locator('#fact-tab', { hasText: 'leads' }).waitFor({ timeout: 2000 });
+  await ben.post('To the tab that is left');
+  await second.waitForSelector('.comment:has-text("To the tab that is left")');
+  assert.deepEqual(await texts(), ['From the first tab', 'From Ben', 'To the tab that is left']);
 });

@@ -4,15 +4,17 @@
 // Its handlers write nothing else, so the same check reads logs from Node and from a page.
 
 import assert from 'node:assert/strict';
+import { setTimeout as pause } from 'node:timers/promises';
 import { API_KEY, sleep } from './harness.mjs';
 
 /** Publishes 1, 2, 3 … to a community until stopped, across restarts of the server. */
 export class Numbers {
   #server;
   #community;
-  #everyMs;
   #burst;
-  #stopped = false;
+  /** May be changed while it runs. */
+  everyMs;
+  #stopping = new AbortController();
   #running;
   /** In order: `{ n, id }`; without `id` when nobody knows whether it was published. */
   published = [];
@@ -21,7 +23,7 @@ export class Numbers {
   constructor(server, community, { everyMs = 50, burst = 1 } = {}) {
     this.#server = typeof server === 'function' ? server : () => server;
     this.#community = community;
-    this.#everyMs = everyMs;
+    this.everyMs = everyMs;
     this.#burst = burst;
   }
 
@@ -33,14 +35,14 @@ export class Numbers {
   }
 
   async stop() {
-    this.#stopped = true;
+    this.#stopping.abort();
     await this.#running;
   }
 
   /** Resolves when so many more have been published. */
   async more(count) {
     const target = this.published.length + count;
-    while (this.published.length < target && !this.#stopped) await sleep(10);
+    while (this.published.length < target && !this.#stopping.signal.aborted) await sleep(10);
   }
 
   get last() {
@@ -48,9 +50,10 @@ export class Numbers {
   }
 
   async #run() {
-    while (!this.#stopped) {
+    const { signal } = this.#stopping;
+    while (!signal.aborted) {
       for (let i = 0; i < this.#burst; i += 1) await this.#publish(this.published.length + 1);
-      await sleep(this.#everyMs);
+      await pause(this.everyMs, undefined, { signal }).catch(() => {});
     }
   }
 
@@ -91,6 +94,12 @@ export function logOf(parley) {
 export const eventsOf = (log) => log.filter(([what]) => what === 'event');
 export const gapsOf = (log) => log.filter(([what]) => what === 'gap');
 export const statesOf = (log) => log.filter(([what]) => what === 'state').map(([, state, transport]) => (transport ? `${state}/${transport}` : state));
+
+/** How often a link that carried events was lost, not counting those replaced while they carried. */
+export function lossesOf(log) {
+  const states = statesOf(log);
+  return states.filter((state, i) => i && !/^(connected|degraded)/.test(state) && /^(connected|degraded)/.test(states[i - 1])).length;
+}
 
 /** What is not right about the log, in one line; undefined when each number was seen once and in order after `from`,
  * save what a gap said was missed. */

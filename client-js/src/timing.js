@@ -1,0 +1,18 @@
+export const DEFAULT_TIMING = {
+  connectMs: 10_000 /* for a socket to open */,
+  welcomeMs: 5_000 /* then for its first message, and for the first pong */,
+  pingMs: 25_000 /* until the server says its own */,
+  wakeMs: 3_000 /* for a sign of life that was asked for */,
+  tickMs: 5_000 /* a clock that moved on by more than two of these has slept */,
+  latencyMs: 30_000 /* between two pings of the client's */,
+  holdS: 50 /* a poll's timeout: proxies often cut at 60 s */,
+  idleMs: 1_000 /* between polls that come back at once with nothing */,
+  stableMs: 5_000 /* a link that lasted this long was a success */,
+  requestMs: 10_000 /* for a reply */,
+  ackMs: 5_000 /* from an event to its ack over WebSocket, and to its being stored */,
+  retireMs: 1_000 /* a replaced WebSocket is still listened to, for replies */,
+  probeMs: 30_000 /* the first new try of a blocked WebSocket; doubles */,
+  probeMaxMs: 600_000,
+  backoffMs: 500,
+  backoffMaxMs: 30_000,
+};
