@@ -293,9 +293,9 @@ export interface ParleyClient extends AsyncIterable<ParleyEvent> {
   catchup<Result>(read: (snapshot: { cursor: number; signal: AbortSignal | undefined }) => Result | Promise<Result>, options?: Cancelable): Promise<Result>;
 
   /**
-   * `for await (const event of parley.events({ community: 42 })) …`; with a community it subscribes. Ends when the
-   * client is closed or the signal aborts; throws `too_slow` when more than 1 000 events wait to be taken, and what
-   * closed the client if it was not `close()`.
+   * `for await (const event of parley.events({ community: 42 })) …`; with a community it subscribes. It listens from
+   * the first `next()` on. Ends when the client is closed or the signal aborts; throws `too_slow` when more than 1 000
+   * events wait to be taken, and what closed the client if it was not `close()`.
    */
   events<Data = unknown>(options?: Partial<Topic> & Cancelable): AsyncIterableIterator<ParleyEvent<Data>>;
   /** The same as `events()`. */

@@ -547,7 +547,7 @@ function client(options) {
 
   function connect() {
     if (state !== 'idle' && state !== 'closed') return;
-    life = new AbortController();
+    if (life.signal.aborted) life = new AbortController();
     unwatch = watchPage(page, timing.tickMs, { wake, online, pagehide: sleep, pageshow: back });
     open();
   }

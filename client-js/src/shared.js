@@ -17,6 +17,7 @@ import { Parley, ParleyError } from './index.js';
 import { DEFAULT_PULSE, Election, Watch } from './shared_election.js';
 import { Hub } from './shared_hub.js';
 import { Mailbox } from './shared_mailbox.js';
+import { Page, awake, watchPage } from './shared_page.js';
 import { Stream } from './shared_stream.js';
 import { merged } from './shared_topics.js';
 import { stream } from './stream.js';
@@ -46,6 +47,7 @@ export class SharedParley {
   #name;
   #id = Math.random().toString(36).slice(2);
   #page;
+  #unwatch;
   #platform;
   #pulse;
   #client; // this tab's
@@ -138,7 +140,7 @@ export class SharedParley {
     if (this.#state !== 'idle' && this.#state !== 'closed') return;
     if (this.#options.signal?.aborted) return;
     this.#setState('connecting');
-    for (const [target, type, handler] of this.#pageEvents()) target?.addEventListener(type, handler);
+    this.#unwatch = watchPage(this.#page, this.#pageHandlers);
     this.#client.connect();
   }
 
@@ -302,7 +304,7 @@ export class SharedParley {
   }
 
   #end(error, { keepQueue }) {
-    for (const [target, type, handler] of this.#pageEvents()) target?.removeEventListener(type, handler);
+    this.#unwatch?.();
     this.#client.close({ keepQueue });
     this.#publishing.clear();
     this.#stream = new Stream();
@@ -324,25 +326,6 @@ export class SharedParley {
     this.#setState('connecting');
     this.#clientPage.dispatchEvent('pageshow', {});
   }
-
-  #pageEvents() {
-    const page = this.#page;
-    this.#handlers ??= {
-      hide: ({ persisted }) => this.#sleep({ keepQueue: persisted || !!this.#options.storage }),
-      freeze: () => this.#sleep({ keepQueue: true }),
-      wake: () => this.#awake(),
-      look: () => page.document.visibilityState === 'visible' && this.#channel && !this.#hub && this.#watch.check(),
-    };
-    const { hide, freeze, wake, look } = this.#handlers;
-    return [
-      [page, 'pagehide', hide],
-      [page, 'pageshow', wake],
-      [page?.document, 'freeze', freeze],
-      [page?.document, 'resume', wake],
-      [page?.document, 'visibilitychange', look],
-    ];
-  }
-  #handlers;
 
   /* --------------------------------------------------------------------------------------------- leading */
 
@@ -475,6 +458,13 @@ export class SharedParley {
     this.#post({ op: 'here', tab: this.#id, topics: this.#mailbox.topics });
   }
 
+  #pageHandlers = {
+    leave: (persisted) => this.#sleep({ keepQueue: persisted || !!this.#options.storage }),
+    freeze: () => this.#sleep({ keepQueue: true }),
+    back: () => this.#awake(),
+    shown: () => this.#channel && !this.#hub && this.#watch.check(),
+  };
+
   #ofTabs = {
     here: ({ tab, topics, fresh }) => {
       this.#tabs.set(tab, topics);
@@ -540,35 +530,6 @@ export class SharedParley {
     this.#state = state;
     this.#dispatcher.emit('state', { state, transport: this.transport, leader: this.leader, ...defined(detail) });
   }
-}
-
-/* A page as this file tells of it: to this tab's client. */
-class Page {
-  #listeners = new Map();
-
-  addEventListener(type, listener) {
-    this.#listeners.set(type, listener);
-  }
-
-  removeEventListener(type) {
-    this.#listeners.delete(type);
-  }
-
-  dispatchEvent(type, event) {
-    this.#listeners.get(type)?.({ type, ...event });
-  }
-}
-
-/* The page as the connection hears of it: whether it ends when the page goes away is not the connection's to decide. */
-function awake(page) {
-  if (!page) return null;
-  const unlessGoing = (then) => (type, listener) => /^page(show|hide)$/.test(type) || then(type, listener);
-  return {
-    document: page.document,
-    navigator: page.navigator,
-    addEventListener: unlessGoing((type, listener) => page.addEventListener(type, listener)),
-    removeEventListener: unlessGoing((type, listener) => page.removeEventListener(type, listener)),
-  };
 }
 
 function defined(object) {

@@ -110,6 +110,7 @@ test('a token is asked for once, however many need it, and is told when nobody d
   let asked = 0;
   let heard;
   const client = open({
+    begin: false,
     getToken({ signal }) {
       asked += 1;
       heard = signal;
@@ -117,6 +118,7 @@ test('a token is asked for once, however many need it, and is told when nobody d
     },
   });
   const both = [client.catchup(() => 1), client.catchup(() => 2)];
+  client.connect();
   await connected(client);
   assert.deepEqual(await Promise.all(both), [1, 2]);
   assert.equal(asked, 1);
