@@ -379,6 +379,21 @@ test('a page that sleeps hands over the lead; when it comes back it has missed n
   assert.equal(sleeper.leader, false);
 });
 
+test('a page that is told that it will be frozen hands over the lead before', async (t) => {
+  const { server, open, openAll } = await browser(t);
+  const page = Object.assign(new EventTarget(), { document: new EventTarget() });
+  const [sleeper] = await openAll(1, { page });
+  const other = open();
+  await until(() => other.state === 'connected');
+  page.document.dispatchEvent(new Event('freeze'));
+  assert.equal(sleeper.leader, false);
+  await until(() => other.leader && other.state === 'connected');
+  const ids = [server.publish().event_id];
+  await until(() => other.seen.length === 1);
+  page.document.dispatchEvent(new Event('resume'));
+  await sawAll([sleeper, other], ids);
+});
+
 test('a lone page that goes away for good ends its queue', async (t) => {
   const { server, openAll } = await browser(t);
   const page = new EventTarget();
