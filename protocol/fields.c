@@ -240,11 +240,7 @@ int pl_request__read_list(const struct pl_request_context *c, const char *name,
 
 static int compare(const void *left, const void *right)
 {
-    const struct pl_str *a = left, *b = right;
-    const size_t common = a->len < b->len ? a->len : b->len;
-    const int order = memcmp(a->s, b->s, common);
-
-    return order != 0 ? order : (a->len > b->len) - (a->len < b->len);
+    return pl_str_compare(*(const struct pl_str *)left, *(const struct pl_str *)right);
 }
 
 void pl_request__list_sort(struct pl_request_list *list)

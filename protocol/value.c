@@ -23,6 +23,14 @@ bool pl_str_eq(struct pl_str a, struct pl_str b)
     return a.len == b.len && (a.len == 0 || memcmp(a.s, b.s, a.len) == 0);
 }
 
+int pl_str_compare(struct pl_str a, struct pl_str b)
+{
+    const size_t common = a.len < b.len ? a.len : b.len;
+    const int order = common > 0 ? memcmp(a.s, b.s, common) : 0;
+
+    return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
+}
+
 struct pl_arena_chunk {
     struct pl_arena_chunk *next;
     size_t used, size;

@@ -23,6 +23,8 @@ struct pl_str {
 };
 #define PL_LIT(literal) ((struct pl_str){(literal), sizeof(literal) - 1})
 bool pl_str_eq(struct pl_str a, struct pl_str b);
+/* By bytes, a prefix before what it begins; < 0, 0 or > 0. */
+int pl_str_compare(struct pl_str a, struct pl_str b);
 
 enum pl_value_type {
     PL_NULL,

@@ -35,7 +35,7 @@ size_t pl_format_int(int64_t n, char out[24])
     return (size_t)snprintf(out, 24, "%lld", (long long)n);
 }
 
-static int compare_numbers(const void *a, const void *b)
+int pl_compare_numbers(const void *a, const void *b)
 {
     int64_t x = *(const int64_t *)a;
     int64_t y = *(const int64_t *)b;
@@ -45,11 +45,7 @@ static int compare_numbers(const void *a, const void *b)
 
 static int compare_names(const void *a, const void *b)
 {
-    const struct pl_str *x = a;
-    const struct pl_str *y = b;
-    int c = memcmp(x->s, y->s, x->len < y->len ? x->len : y->len);
-
-    return c != 0 ? c : (x->len > y->len) - (x->len < y->len);
+    return pl_str_compare(*(const struct pl_str *)a, *(const struct pl_str *)b);
 }
 
 /* All strings of an event live in one block behind the arrays that point into it. */
@@ -82,31 +78,13 @@ static void keep_subscribers(struct pl_event *e, const struct pl_bus_event *from
         }
     }
     if (number_count > 0) {
-        qsort(numbers, number_count, sizeof(*numbers), compare_numbers);
+        qsort(numbers, number_count, sizeof(*numbers), pl_compare_numbers);
     }
     if (name_count > 0) {
         qsort(names, name_count, sizeof(*names), compare_names);
     }
     e->names = names;
     e->numbers = numbers;
-}
-
-static bool hex_to_bytes(struct pl_str hex, uint8_t out[16])
-{
-    static const char digits[] = "0123456789abcdef";
-
-    if (hex.len != 32) {
-        return false;
-    }
-    for (size_t i = 0; i < 32; i++) {
-        const char *d = hex.s[i] != '\0' ? strchr(digits, hex.s[i]) : NULL;
-
-        if (d == NULL) {
-            return false;
-        }
-        out[i / 2] = (uint8_t)(out[i / 2] << 4 | (d - digits));
-    }
-    return true;
 }
 
 /* Wraps the event's bytes into the message of one event, remembering where they stand. */
@@ -157,7 +135,7 @@ struct pl_event *pl_event__new(int64_t id, const struct pl_bus_event *from)
     e->text = pl_alloc(text + 1);
     keep_subscribers(e, from, e->text);
     e->topic_hash = e->topic.len > 0 ? pl_map_hash(e->topic.s, e->topic.len) | 1 : 0;
-    e->has_exclude_queue = hex_to_bytes(from->exclude_queue, e->exclude_queue);
+    e->has_exclude_queue = pl_queue_id_parse(from->exclude_queue, e->exclude_queue);
     encode(e, PL_JSON, from->body);
     e->ring_bytes = pl_event__memory(e);
     return e;
@@ -230,7 +208,7 @@ bool pl_event__lists(const struct pl_event *e, struct pl_str user_id, bool is_nu
 {
     if (is_number) {
         return e->number_count > 0 && bsearch(&number, e->numbers, e->number_count, sizeof(number),
-                                              compare_numbers) != NULL;
+                                              pl_compare_numbers) != NULL;
     }
     return e->name_count > 0 &&
            bsearch(&user_id, e->names, e->name_count, sizeof(user_id), compare_names) != NULL;

@@ -40,6 +40,8 @@ struct pl_frame *pl_event__frame(struct pl_event *e, enum pl_codec codec);
 struct pl_str pl_event__bytes(struct pl_event *e, enum pl_codec codec);
 size_t pl_event__memory(const struct pl_event *e);
 
+/* Orders int64_t, for qsort and bsearch. */
+int pl_compare_numbers(const void *a, const void *b);
 /* Its decimal text; returns the length. */
 size_t pl_format_int(int64_t n, char out[24]);
 bool pl_event__lists(const struct pl_event *e, struct pl_str user_id, bool is_number,

@@ -117,6 +117,8 @@ enum {
  * or PL_ERR_RATE_LIMITED (queues_per_user) at limits. */
 int pl_queue_new(struct pl_hub *h, struct pl_user *u, const struct pl_membership *narrowing,
                  int64_t token_exp_ms, int64_t position, struct pl_queue **ret);
+/* The 16 bytes of a queue id's text; false (ret untouched) when it is none. */
+bool pl_queue_id_parse(struct pl_str text, uint8_t ret[16]);
 struct pl_queue *pl_queue_find(struct pl_hub *h, struct pl_str queue_id); /* NULL: gone */
 /* Ends it: its link gets `end` with status (PL_OK: close 1000). */
 void pl_queue_end(struct pl_queue *q, int status);

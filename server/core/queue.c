@@ -356,22 +356,33 @@ static int hex_digit(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
+bool pl_queue_id_parse(struct pl_str text, uint8_t ret[16])
+{
+    uint8_t id[16];
+
+    if (text.len != sizeof(id) * 2) {
+        return false;
+    }
+    for (size_t i = 0; i < sizeof(id); i++) {
+        int high = hex_digit(text.s[2 * i]);
+        int low = hex_digit(text.s[2 * i + 1]);
+
+        if (high < 0 || low < 0) {
+            return false;
+        }
+        id[i] = (uint8_t)(high << 4 | low);
+    }
+    memcpy(ret, id, sizeof(id));
+    return true;
+}
+
 struct pl_queue *pl_queue_find(struct pl_hub *h, struct pl_str queue_id)
 {
     uint8_t id[16];
     struct pl_map_node *n;
 
-    if (queue_id.len != sizeof(id) * 2) {
+    if (!pl_queue_id_parse(queue_id, id)) {
         return NULL;
-    }
-    for (size_t i = 0; i < sizeof(id); i++) {
-        int high = hex_digit(queue_id.s[2 * i]);
-        int low = hex_digit(queue_id.s[2 * i + 1]);
-
-        if (high < 0 || low < 0) {
-            return NULL;
-        }
-        id[i] = (uint8_t)(high << 4 | low);
     }
     n = pl_map_find(&h->queues, id, sizeof(id));
     return n != NULL ? of_node(n) : NULL;

@@ -161,13 +161,6 @@ void pl_user__sweep(struct pl_hub *h)
 
 /* ---- grants ---- */
 
-static int compare_str(struct pl_str a, struct pl_str b)
-{
-    int c = memcmp(a.s, b.s, a.len < b.len ? a.len : b.len);
-
-    return c != 0 ? c : (a.len > b.len) - (a.len < b.len);
-}
-
 const struct pl_grant *pl_user__grant(const struct pl_user *u, const struct pl_channel *c)
 {
     for (uint32_t i = 0; i < u->grant_count; i++) {
@@ -236,7 +229,7 @@ static bool set_grants(struct pl_user *u, const struct pl_str *channels, size_t 
     merged = pl_alloc((u->grant_count + count + 1) * sizeof(*merged));
     for (size_t i = 0; i < count;) {
         int c = old < u->grant_count
-                    ? compare_str(pl_channel__name(u->grants[old].channel), channels[i])
+                    ? pl_str_compare(pl_channel__name(u->grants[old].channel), channels[i])
                     : 1;
 
         if (c < 0) {
@@ -274,7 +267,7 @@ static void insert_grant(struct pl_user *u, struct pl_channel *c)
     uint32_t at = 0;
 
     while (at < u->grant_count &&
-           compare_str(pl_channel__name(u->grants[at].channel), pl_channel__name(c)) < 0) {
+           pl_str_compare(pl_channel__name(u->grants[at].channel), pl_channel__name(c)) < 0) {
         at++;
     }
     u->grants = pl_realloc(u->grants, (u->grant_count + 1) * sizeof(*u->grants));
@@ -500,14 +493,6 @@ bool pl_user_may_publish_to(const struct pl_user *u, struct pl_str channel)
     return c != NULL && pl_user__grant(u, c) != NULL;
 }
 
-static int compare_int64(const void *a, const void *b)
-{
-    int64_t x = *(const int64_t *)a;
-    int64_t y = *(const int64_t *)b;
-
-    return (x > y) - (x < y);
-}
-
 void pl_user_write_communities(const struct pl_user *u, struct pl_writer *w)
 {
     size_t count = count_grants(u, true);
@@ -521,7 +506,7 @@ void pl_user_write_communities(const struct pl_user *u, struct pl_writer *w)
             numbers[n++] = community;
         }
     }
-    qsort(numbers, n, sizeof(*numbers), compare_int64);
+    qsort(numbers, n, sizeof(*numbers), pl_compare_numbers);
     pl_write_array(w, n);
     for (size_t i = 0; i < n; i++) {
         pl_write_int(w, numbers[i]);
