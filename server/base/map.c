@@ -24,6 +24,11 @@ uint64_t pl_map_hash(const void *key, size_t len)
     return pl_siphash__13(key, len, seed[0], seed[1]);
 }
 
+uint64_t pl_hash_stable(const void *bytes, size_t len)
+{
+    return pl_siphash__13(bytes, len, 0, 0);
+}
+
 void pl_map_init(struct pl_map *m, pl_map_eq_fn *eq)
 {
     *m = (struct pl_map){.eq = eq};

@@ -45,5 +45,7 @@ struct pl_map_node *pl_map_next(const struct pl_map *m, const struct pl_map_node
 /* The hash itself, for those who need one (websocket_percent by user, say): stable within a process
  * only. */
 uint64_t pl_map_hash(const void *key, size_t len);
+/* The same in every process, so not for tables that a peer may fill. */
+uint64_t pl_hash_stable(const void *bytes, size_t len);
 
 #endif

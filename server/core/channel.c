@@ -55,9 +55,29 @@ struct pl_channel *pl_channel__get(struct pl_hub *h, struct pl_str name)
     pl_map_insert(&h->channels, &c->node, name.s, name.len);
     pl_list_init(&c->lru);
     pl_list_init(&c->read);
+    pl_list_init(&c->unneeded);
+    pl_list_init(&c->history);
     pl_list_append(&h->channel_lru, &c->lru);
     pl_hub__bound_channels(h, c);
     return c;
+}
+
+void pl_channel__close(struct pl_channel *c)
+{
+    struct pl_hub *h = c->hub;
+
+    pl_list_remove(&c->unneeded);
+    if (h->ring_is_log || c->state == PL_CHANNEL_IDLE) {
+        return;
+    }
+    c->state = PL_CHANNEL_IDLE;
+    c->gap_to = 0;
+    c->log_floor = 0;
+    pl_list_remove(&c->read);
+    pl_history__forget(c);
+    pl_channel__drop_early(c);
+    pl_channel__clear(c, 0);
+    h->bus_ops->close(h->bus, pl_channel__name(c));
 }
 
 void pl_channel__free(struct pl_channel *c)
@@ -68,6 +88,7 @@ void pl_channel__free(struct pl_channel *c)
     if (h->ring_is_log && c->last_id > h->forgotten_id) {
         h->forgotten_id = c->last_id;
     }
+    pl_channel__close(c);
     pl_channel__clear(c, c->last_id);
     pl_channel__drop_early(c);
     pl_map_remove(&h->channels, &c->node);
@@ -127,18 +148,36 @@ const struct pl_ring_entry *pl_channel__entry(const struct pl_channel *c, uint32
     return &c->ring[(c->ring_head + n) & (c->ring_cap - 1)];
 }
 
-static void grow_ring(struct pl_channel *c)
+/* Room for `before` entries more in front of those held and one more behind. */
+static void grow_ring(struct pl_channel *c, uint32_t before)
 {
-    uint32_t cap = c->ring_cap > 0 ? c->ring_cap * 2 : 4;
-    struct pl_ring_entry *ring = pl_alloc(cap * sizeof(*ring));
+    uint32_t cap = c->ring_cap > 0 ? c->ring_cap : 4;
+    struct pl_ring_entry *ring;
 
+    while (cap < c->ring_count + before + 1) {
+        cap *= 2;
+    }
+    ring = pl_alloc(cap * sizeof(*ring));
     for (uint32_t i = 0; i < c->ring_count; i++) {
-        ring[i] = *pl_channel__entry(c, i);
+        ring[before + i] = *pl_channel__entry(c, i);
     }
     free(c->ring);
     c->ring = ring;
     c->ring_cap = cap;
+    c->ring_head = before;
+}
+
+void pl_channel__prepend(struct pl_channel *c, int64_t floor, const struct pl_ring_entry *entries,
+                         uint32_t count)
+{
+    grow_ring(c, count);
     c->ring_head = 0;
+    c->ring_count += count;
+    for (uint32_t i = 0; i < count; i++) {
+        c->ring[i] = (struct pl_ring_entry){pl_event__ref(entries[i].event), entries[i].prev};
+        c->ring_bytes += entries[i].event->ring_bytes;
+    }
+    c->floor = floor;
 }
 
 void pl_channel__trim_one(struct pl_channel *c)
@@ -158,15 +197,16 @@ void pl_channel__append(struct pl_channel *c, struct pl_event *e, int64_t prev)
 
     PL_ASSERT(e->id > c->last_id);
     if (c->ring_count == c->ring_cap) {
-        grow_ring(c);
+        grow_ring(c, 0);
     }
     c->ring[(c->ring_head + c->ring_count) & (c->ring_cap - 1)] =
         (struct pl_ring_entry){pl_event__ref(e), prev};
     c->ring_count++;
     c->ring_bytes += e->ring_bytes;
     c->last_id = e->id;
-    while (c->ring_count > 1 && (c->ring_count > (uint64_t)cfg->channel_ring_events ||
-                                 c->ring_bytes > (uint64_t)cfg->channel_ring_bytes)) {
+    while (c->ring_count > 1 && c->deep_until_ms <= c->hub->mono_ms &&
+           (c->ring_count > (uint64_t)cfg->channel_ring_events ||
+            c->ring_bytes > (uint64_t)cfg->channel_ring_bytes)) {
         pl_channel__trim_one(c);
     }
     pl_list_remove(&c->lru);

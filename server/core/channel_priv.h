@@ -76,6 +76,13 @@ struct pl_channel {
     struct pl_map_node node; /* of pl_hub.channels */
     struct pl_list lru;      /* of pl_hub.channel_lru, least recently used first */
     struct pl_list read;     /* of pl_hub.channels_read while in that state */
+    struct pl_list unneeded; /* of pl_hub.unneeded while no queue needs it and it is still open */
+    struct pl_list history;  /* of pl_hub.histories while it waits for a reading of its log */
+    uint64_t unneeded_ms;
+    uint64_t deep_until_ms; /* history was read into the ring: its bounds wait until then */
+    int64_t log_floor;      /* what is known of the log: nothing at or below it is held there */
+    int64_t history_after;  /* what is wanted of the log: everything above this */
+    bool history_asked;     /* of the bus */
     struct pl_hub *hub;
     uint32_t refs; /* grants that name it */
     uint8_t state;
@@ -99,6 +106,8 @@ struct pl_channel *pl_channel__get(struct pl_hub *h, struct pl_str name);
 struct pl_channel *pl_channel__find(struct pl_hub *h, struct pl_str name);
 void pl_channel__unref(struct pl_channel *c); /* a grant is gone */
 void pl_channel__free(struct pl_channel *c);
+/* The bus need not announce it here any more; what was held of it is forgotten. */
+void pl_channel__close(struct pl_channel *c);
 struct pl_str pl_channel__name(const struct pl_channel *c);
 /* "community:42" -> 42; -1 for any other name. */
 int64_t pl_channel__community(const struct pl_channel *c);
@@ -107,6 +116,10 @@ int64_t pl_channel__examined(const struct pl_channel *c);
 
 /* Appends in id order; takes a reference. Trims to the configured bounds. */
 void pl_channel__append(struct pl_channel *c, struct pl_event *e, int64_t prev);
+/* Puts events before those held: all there were above floor, oldest first, each with its previous
+ * id. Takes references. */
+void pl_channel__prepend(struct pl_channel *c, int64_t floor, const struct pl_ring_entry *entries,
+                         uint32_t count);
 /* Drops the oldest entry and raises the floor. */
 void pl_channel__trim_one(struct pl_channel *c);
 /* The n-th held entry, oldest first. */
@@ -122,6 +135,7 @@ void pl_channel__clear(struct pl_channel *c, int64_t floor);
 /* Membership: a sub is in exactly one of channel->whole and channel->narrowed. */
 void pl_channel__join(struct pl_sub *s);
 void pl_channel__leave(struct pl_sub *s); /* frees its topics */
+void pl_channel__each_sub(struct pl_channel *c, void (*fn)(struct pl_sub *s, void *arg), void *arg);
 /* A sub has been moved in memory: everything that points to it follows. */
 void pl_channel__moved(struct pl_sub *s);
 struct pl_topic *pl_channel__topic(const struct pl_channel *c, struct pl_str name);

@@ -99,6 +99,14 @@ static bool hand_over(struct pl_queue *q, struct pl_frame *f, uint32_t events)
     return true;
 }
 
+static void note_said(struct pl_queue *q, uint8_t said)
+{
+    q->due &= (uint8_t)~said;
+    if (said & PL_DUE_STATUS) {
+        q->told_degraded = q->hub->degraded;
+    }
+}
+
 /* An answer to a poll carries whatever else is due. */
 static bool say_events(struct pl_queue *q, const struct pl_batch *b)
 {
@@ -108,18 +116,23 @@ static bool say_events(struct pl_queue *q, const struct pl_batch *b)
 
     pl_frame_unref(f);
     if (taken && carries_due) {
-        q->due = 0;
+        note_said(q, q->due);
     }
     return taken;
 }
 
 /* ---- push ---- */
 
+static bool is_held(const struct pl_queue *q)
+{
+    return q->unproven || pl_stream__is_held(q->hub);
+}
+
 static bool push_one(struct pl_queue *q, struct pl_event *e)
 {
     bool taken;
 
-    if (q->held > 0) {
+    if (q->held > 0 || is_held(q)) {
         q->behind = true;
     }
     if (q->link == NULL || q->behind) {
@@ -255,12 +268,18 @@ struct pull {
     bool full; /* a bound was reached: more may follow */
 };
 
-/* Served from the ring only what the ring holds: is anything that was due below its floor? */
-static bool has_lost(const struct pl_sub *s, int64_t sent)
+/* Above this id something may be due to the sub. */
+static int64_t due_above(const struct pl_sub *s, int64_t sent)
 {
     int64_t from = s->pending - 1 > sent ? s->pending - 1 : sent;
 
-    return s->pending != 0 && s->channel->floor > from && s->channel->floor > s->since;
+    return from > s->since ? from : s->since;
+}
+
+/* Served from the ring only what the ring holds: is anything that was due below its floor? */
+static bool has_lost(const struct pl_sub *s, int64_t sent)
+{
+    return s->pending != 0 && s->channel->floor > due_above(s, sent);
 }
 
 static const struct pl_ring_entry *peek(const struct pull *p, const struct reader *r)
@@ -474,9 +493,29 @@ static bool say_due(struct pl_queue *q)
         if (!taken) {
             return false;
         }
-        q->due = left;
+        note_said(q, q->due & (uint8_t)~left);
     }
     return true;
+}
+
+/* Something due lies below a ring: it is asked of the bus, or lost for good, which is said. */
+static bool needs_history(struct pl_queue *q)
+{
+    bool waits = false;
+
+    for (uint32_t i = 0; i < q->sub_count; i++) {
+        struct pl_sub *s = &q->subs[i];
+
+        if (!has_lost(s, q->sent)) {
+            continue;
+        }
+        if (pl_history__want(s->channel, due_above(s, q->sent))) {
+            waits = true;
+        } else {
+            q->catchup = PL_CATCHUP_TRIMMED;
+        }
+    }
+    return waits;
 }
 
 /* True if something was sent and there may be more to do. */
@@ -485,17 +524,13 @@ static bool pull_events(struct pl_queue *q)
     struct pull p = {.q = q, .upto = pl_queue__examined(q)};
     bool more = false;
 
+    if (needs_history(q) || q->catchup != PL_CATCHUP_NONE) {
+        return q->catchup != PL_CATCHUP_NONE;
+    }
     p.readers = pl_alloc((q->sub_count + 1) * sizeof(*p.readers));
     for (uint32_t i = 0; i < q->sub_count; i++) {
         p.readers[i].sub = &q->subs[i];
         p.readers[i].next = pl_channel__after(q->subs[i].channel, q->sent);
-        if (has_lost(&q->subs[i], q->sent)) {
-            q->catchup = PL_CATCHUP_TRIMMED;
-        }
-    }
-    if (q->catchup != PL_CATCHUP_NONE) {
-        free(p.readers);
-        return true;
     }
     collect(&p);
     if (p.batch.count == 0 && !(q->link->ops->one_answer && q->due != 0)) {
@@ -508,10 +543,23 @@ static bool pull_events(struct pl_queue *q)
     return more;
 }
 
+/* The bus is being asked for something that may make a difference to what is due now. */
+static bool is_unsettled(const struct pl_queue *q)
+{
+    return q->asking || q->held > 0 || is_held(q);
+}
+
 void pl_deliver__pull(struct pl_queue *q)
 {
     bool more = true;
 
+    if (is_held(q)) {
+        q->behind = true;
+        if (q->link != NULL && !q->link->ops->one_answer) {
+            (void)say_due(q);
+        }
+        return;
+    }
     while (more && q->link != NULL && !q->asking) {
         if (q->catchup != PL_CATCHUP_NONE) {
             more = say_catchup(q);
@@ -519,6 +567,9 @@ void pl_deliver__pull(struct pl_queue *q)
             more = (q->link->ops->one_answer || say_due(q)) && (q->behind || q->due != 0) &&
                    pull_events(q);
         }
+    }
+    if (q->wants_answer && !is_unsettled(q)) {
+        pl_queue_answer_empty(q);
     }
     pl_hub__bound_bytes(q->hub); /* a codec's first batch has made events bigger */
 }
@@ -530,6 +581,16 @@ void pl_queue_answer_empty(struct pl_queue *q)
     if (q->link == NULL || !q->link->ops->one_answer) {
         return;
     }
+    q->wants_answer = false;
     none.last_event_id = pl_queue_tell_position(q);
     (void)say_events(q, &none);
+}
+
+bool pl_queue_answer_settled(struct pl_queue *q)
+{
+    q->wants_answer = q->link != NULL && is_unsettled(q);
+    if (!q->wants_answer) {
+        pl_queue_answer_empty(q);
+    }
+    return q->wants_answer;
 }

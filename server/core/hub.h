@@ -37,10 +37,15 @@ struct pl_hub_options {
 struct pl_hub *pl_hub_new(const struct pl_hub_options *o, uint64_t mono_ms, int64_t unix_ms);
 /* Links must have been taken off (pl_hub_end_links) before. */
 void pl_hub_free(struct pl_hub *h);
+/* From here on the bus is not called any more: what is asked of it fails with PL_ERR_BUS. Before the
+ * bus is freed, if that comes before the hub's end. */
+void pl_hub_leave_bus(struct pl_hub *h);
 void pl_hub_set_time(struct pl_hub *h, uint64_t mono_ms, int64_t unix_ms);
 uint64_t pl_hub_mono_ms(const struct pl_hub *h);
 int64_t pl_hub_unix_ms(const struct pl_hub *h);
 const struct pl_config *pl_hub_config(const struct pl_hub *h);
+/* The bus is the process's own: publishing delivers before it is answered. */
+bool pl_hub_is_embedded(const struct pl_hub *h);
 /* For pl_parse_*. */
 struct pl_request_limits pl_hub_limits(const struct pl_hub *h);
 
@@ -72,7 +77,59 @@ struct pl_bus_log_entry {
 void pl_hub_bus_opened(struct pl_hub *h, struct pl_str channel, int64_t floor,
                        const struct pl_bus_log_entry *entries, size_t count, int64_t whole_to);
 
+/* The answer to read: what the log has with floor < id <= upto, oldest first; floor is the after
+ * asked for, or higher where the log is trimmed. */
+void pl_hub_bus_read(struct pl_hub *h, struct pl_str channel, int64_t floor,
+                     const struct pl_bus_log_entry *entries, size_t count, int64_t upto);
+
+/* Cut off (true): nothing is delivered until it goes on, since what was revoked meanwhile is not
+ * known; clients are told by the signal `status`. On again (false): after everything missed has been
+ * told. The hub of a bus that begins cut off is paused before anything else. */
+void pl_hub_bus_pause(struct pl_hub *h, bool paused);
+/* The control log no longer holds the changes between: every record held is asked for again, and
+ * nothing is delivered until they are here. While paused only. */
+void pl_hub_bus_changes_lost(struct pl_hub *h);
+/* History forked, or began anew: ids up to `start` are of another epoch. Rings are dropped and open
+ * channels opened again; clients are told to catch up. */
+void pl_hub_bus_epoch(struct pl_hub *h, int64_t start);
+
+/* A user as the bus holds it (pl_bus_ops.user, and on the way of change and claim, before their
+ * done): merged into the record, which is made if there is none. If there were many changes, the bus
+ * is given a snapshot for their place (pl_bus_ops.compact, from inside). */
+void pl_hub_bus_user(struct pl_hub *h, const struct pl_bus_user *u);
+/* The answer to pl_bus_ops.user is complete. PL_OK, or PL_ERR_BUS. */
+void pl_hub_bus_user_done(struct pl_hub *h, struct pl_str user_id, int status);
+/* PL_OK with the queue (its user was told before by pl_hub_bus_user; position and state as saved),
+ * PL_ERR_QUEUE_NOT_FOUND, PL_ERR_BUS. q is NULL unless PL_OK. */
+void pl_hub_bus_claimed(struct pl_hub *h, struct pl_str queue_id, int status,
+                        const struct pl_bus_queue *q);
+/* PL_OK; PL_ERR_REPLACED: another node has it (or it has ended), ours is stale and goes;
+ * PL_ERR_BUS: it is saved again later. */
+void pl_hub_bus_saved(struct pl_hub *h, struct pl_str queue_id, int64_t generation, int status);
+/* Another node has taken the queue with this generation: the link here is told `replaced`. */
+void pl_hub_bus_taken(struct pl_hub *h, struct pl_str queue_id, int64_t generation);
+/* pl_bus_ops.end_queue of some node. */
+void pl_hub_bus_end_queue(struct pl_hub *h, struct pl_str queue_id, int status);
+/* Every queue held is saved as it is now: before the process ends. */
+void pl_hub_save_all(struct pl_hub *h);
+
 /* ---- identity and rights ---- */
+
+/* Does the bus have to be asked about this user or this queue (len 0: neither matters)? False if
+ * they are here, cannot be any, or the bus keeps none. */
+bool pl_hub_asks(struct pl_hub *h, struct pl_str user_id, struct pl_str queue_id);
+/* Asks, when pl_hub_asks says so, so that pl_hub_user_find and pl_queue_find find them. done follows
+ * once, never from inside: PL_OK (also when the bus knows neither), PL_ERR_BUS (nothing is known
+ * now), PL_ERR_REPLACED (another node took the queue at the same time), PL_ERR_DRAINING. */
+typedef void pl_hub_ready_fn(void *arg, int status);
+void pl_hub_prepare(struct pl_hub *h, struct pl_str user_id, struct pl_str queue_id,
+                    pl_hub_ready_fn *done, void *arg);
+/* Ends a queue with status wherever it is. ids[0]: 1 if there was one, else 0. */
+void pl_hub_end_queue(struct pl_hub *h, struct pl_str queue_id, int status, pl_bus_done_fn *done,
+                      void *arg);
+/* done follows when the queue, as it is now, is kept by the bus; at once where it keeps none.
+ * PL_ERR_BUS; PL_ERR_QUEUE_NOT_FOUND: it ended meanwhile. */
+void pl_queue_when_saved(struct pl_queue *q, pl_hub_ready_fn *done, void *arg);
 
 /* What a verified token says, applied to the user's record. reach_back: grants count from as far
  * back as there is history (register, hello); else from now (refresh). An old token (iat before the
@@ -97,6 +154,8 @@ struct pl_str pl_user_id(const struct pl_user *u);
 void pl_user_write_id(const struct pl_user *u, struct pl_writer *w);
 bool pl_user_is_blocked(const struct pl_hub *h, const struct pl_user *u);
 size_t pl_user_queue_count(const struct pl_user *u);
+void pl_user_each_queue(const struct pl_user *u, void (*fn)(void *arg, const struct pl_queue *q),
+                        void *arg);
 size_t pl_user_channel_count(const struct pl_user *u);                       /* granted now */
 bool pl_user_may_publish_to(const struct pl_user *u, struct pl_str channel); /* is granted */
 /* The granted communities as integers, ascending: `"communities"` of replies. Writes one array. */
@@ -129,6 +188,9 @@ void pl_queue_id(const struct pl_queue *q, char out[PL_QUEUE_ID_SIZE]);
 struct pl_user *pl_queue_user(const struct pl_queue *q);
 enum pl_transport pl_queue_transport(const struct pl_queue *q);
 int64_t pl_queue_token_exp_ms(const struct pl_queue *q); /* 0: does not expire */
+enum pl_transport pl_queue_last_transport(
+    const struct pl_queue *q);                            /* of its link, or else of the last one */
+int64_t pl_queue_link_since_ms(const struct pl_queue *q); /* unix: its link's, or the last one's */
 bool pl_queue_token_expired(const struct pl_queue *q);
 void pl_queue_extend_token(struct pl_queue *q, int64_t exp_ms); /* never shortens */
 /* A sign of life: queue.ttl counts from now. */
@@ -170,6 +232,9 @@ int64_t pl_queue_position(const struct pl_queue *q);
 /* Answers a held poll with no events: time is up, or a goaway is due. The frame carries signals,
  * goaway, transports where due. */
 void pl_queue_answer_empty(struct pl_queue *q);
+/* The same for a poll that does not want to wait: at once, or when what the bus is being asked for
+ * this queue is here (true: that is so, and the poll is answered then, with events if there are any). */
+bool pl_queue_answer_settled(struct pl_queue *q);
 
 /* ---- for all queues ---- */
 

@@ -18,7 +18,8 @@ struct pl_hub {
     int64_t unix_ms;
 
     int64_t epoch_start;
-    int64_t applied;      /* newest id seen on the bus */
+    int64_t applied; /* newest id seen on the bus */
+    int64_t newest;  /* newest id known to have been given: the bus is asked about what is above */
     int64_t forgotten_id; /* a channel unknown here may have had events up to this */
     int64_t forgotten_ms; /* a user unknown here may have had a backend change up to this */
 
@@ -29,6 +30,21 @@ struct pl_hub {
     size_t ring_bytes;                         /* of all events, each counted once */
     uint64_t links[PL_TRANSPORT_LONGPOLL + 1]; /* queues by the transport of their link */
     struct pl_timer sweep;
+
+    /* On a bus of many nodes (store.c, fetch.c, history.c). */
+    bool paused;              /* cut off from the bus */
+    bool degraded;            /* and clients are told so */
+    bool changes_lost;        /* records are to be asked for again */
+    uint32_t reloading;       /* records asked for again, not here yet */
+    struct pl_timer degrade;  /* a pause that lasts is told */
+    struct pl_list unneeded;  /* channels without a queue, still open; longest first */
+    struct pl_list histories; /* channels whose log is to be read below the ring */
+    uint32_t history_reads;   /* such readings under way */
+    struct pl_map fetches;    /* what is being asked of the bus about users and queues */
+    struct pl_list unsaved;   /* queues to be saved */
+    struct pl_list saved;     /* queues that the bus keeps, saved longest ago first */
+    struct pl_timer flush;
+
     const char *goaway_reason; /* of the last pl_hub_goaway */
     int64_t goaway_spread_ms;
     struct pl_event **batch; /* scratch of a pull: batch_cap events */
@@ -47,8 +63,47 @@ void pl_hub__bound_bytes(struct pl_hub *h);
 void pl_hub__account(struct pl_hub *h, struct pl_event *e);
 /* A ring or a delivery lets go of an event. */
 void pl_hub__drop_event(struct pl_hub *h, struct pl_event *e);
+
+/* ---- stream.c: what the bus tells ---- */
+
+void pl_stream__init(struct pl_hub *h);
+void pl_stream__done(struct pl_hub *h);
+void pl_stream__sweep(struct pl_hub *h); /* once a second */
 /* A channel is needed by its first queue, or by none any more. */
-void pl_hub__need_channel(struct pl_hub *h, struct pl_channel *c);
-void pl_hub__unneed_channel(struct pl_hub *h, struct pl_channel *c);
+void pl_stream__need(struct pl_hub *h, struct pl_channel *c);
+void pl_stream__unneed(struct pl_hub *h, struct pl_channel *c);
+/* The bus has given this id to something. */
+void pl_stream__given(struct pl_hub *h, int64_t id);
+/* Nothing may be delivered now: what was revoked meanwhile is not known. */
+bool pl_stream__is_held(const struct pl_hub *h);
+/* What held everything up may be over: goes on. */
+void pl_stream__go_on(struct pl_hub *h);
+
+/* ---- history.c: the log below a ring ---- */
+
+/* Asks the bus for what the channel had after this id, if the log may still have it. False: it is
+ * lost. */
+bool pl_history__want(struct pl_channel *c, int64_t after);
+void pl_history__forget(struct pl_channel *c); /* the channel goes */
+/* Readings that were under way when the bus went are asked for again by whoever needs them. */
+void pl_history__restart(struct pl_hub *h);
+
+/* ---- store.c: saving queues ---- */
+
+bool pl_store__is_kept(const struct pl_hub *h); /* the bus keeps queues and records */
+void pl_store__init(struct pl_hub *h);
+void pl_store__done(struct pl_hub *h);
+void pl_store__sweep(struct pl_hub *h); /* once a second */
+/* The bus is back: every queue is saved again before it is served. */
+void pl_store__resume(struct pl_hub *h);
+
+/* ---- fetch.c: asking for records and queues ---- */
+
+void pl_fetch__init(struct pl_hub *h);
+void pl_fetch__done(struct pl_hub *h); /* whoever waits is told PL_ERR_DRAINING */
+/* Records that may have missed changes are asked for again; pl_stream__go_on when they are here. */
+void pl_fetch__reload(struct pl_hub *h);
+/* A change of a user's record was announced that is not held here. */
+void pl_fetch__change_passed(struct pl_hub *h, struct pl_str user_id);
 
 #endif

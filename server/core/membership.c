@@ -143,6 +143,16 @@ void pl_channel__moved(struct pl_sub *s)
     }
 }
 
+void pl_channel__each_sub(struct pl_channel *c, void (*fn)(struct pl_sub *s, void *arg), void *arg)
+{
+    for (uint32_t i = 0; i < c->whole.count; i++) {
+        fn(c->whole.items[i], arg);
+    }
+    for (uint32_t i = 0; i < c->narrowed.count; i++) {
+        fn(c->narrowed.items[i], arg);
+    }
+}
+
 static void leave_whole(struct pl_sub *s)
 {
     array_remove(&s->channel->whole, s);

@@ -32,6 +32,19 @@ static void write_membership(struct pl_queue *q, struct pl_writer *w, bool with_
     pl_write_int(w, q->hub->applied);
 }
 
+static void write_status(struct pl_queue *q, struct pl_writer *w, bool with_op)
+{
+    pl_write_map(w, with_op ? 3 : 2);
+    if (with_op) {
+        pl_write_key(w, "op");
+        pl_write_cstr(w, "signal");
+    }
+    pl_write_key(w, "type");
+    pl_write_cstr(w, "status");
+    pl_write_key(w, "state");
+    pl_write_cstr(w, q->hub->degraded ? "degraded" : "ok");
+}
+
 static void write_goaway(struct pl_queue *q, struct pl_writer *w, bool with_op)
 {
     struct pl_hub *h = q->hub;
@@ -58,8 +71,8 @@ struct pl_frame *pl_outbox__events(struct pl_queue *q, const struct pl_batch *b)
     struct pl_buf out = {0};
     struct pl_writer w;
     uint8_t due = q->link->ops->one_answer ? q->due : 0;
-    unsigned extras =
-        !!(due & PL_DUE_MEMBERSHIP) + !!(due & PL_DUE_GOAWAY) + !!(due & PL_DUE_TRANSPORTS);
+    unsigned signals = !!(due & PL_DUE_MEMBERSHIP) + !!(due & PL_DUE_STATUS);
+    unsigned extras = (signals > 0) + !!(due & PL_DUE_GOAWAY) + !!(due & PL_DUE_TRANSPORTS);
 
     pl_writer_init(&w, codec, &out);
     pl_write_map(&w, 3 + extras);
@@ -74,9 +87,14 @@ struct pl_frame *pl_outbox__events(struct pl_queue *q, const struct pl_batch *b)
     }
     pl_write_key(&w, "last_event_id");
     pl_write_int(&w, b->last_event_id);
-    if (due & PL_DUE_MEMBERSHIP) {
+    if (signals > 0) {
         pl_write_key(&w, "signals");
-        pl_write_array(&w, 1);
+        pl_write_array(&w, signals);
+    }
+    if (due & PL_DUE_STATUS) {
+        write_status(q, &w, false);
+    }
+    if (due & PL_DUE_MEMBERSHIP) {
         write_membership(q, &w, false);
     }
     if (due & PL_DUE_GOAWAY) {
@@ -136,7 +154,10 @@ struct pl_frame *pl_outbox__due(struct pl_queue *q, uint8_t *due)
 
     *due &= (uint8_t)~PL_DUE_TRANSPORTS; /* a WebSocket hears of it by goaway, if it must */
     pl_writer_init(&w, q->link->codec, &out);
-    if (*due & PL_DUE_MEMBERSHIP) {
+    if (*due & PL_DUE_STATUS) {
+        *due &= (uint8_t)~PL_DUE_STATUS;
+        write_status(q, &w, true);
+    } else if (*due & PL_DUE_MEMBERSHIP) {
         *due &= (uint8_t)~PL_DUE_MEMBERSHIP;
         write_membership(q, &w, true);
     } else if (*due & PL_DUE_GOAWAY) {

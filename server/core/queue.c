@@ -85,6 +85,16 @@ int64_t pl_queue_token_exp_ms(const struct pl_queue *q)
     return q->token_exp_ms;
 }
 
+enum pl_transport pl_queue_last_transport(const struct pl_queue *q)
+{
+    return q->link != NULL ? q->link->ops->transport : (enum pl_transport)q->last_transport;
+}
+
+int64_t pl_queue_link_since_ms(const struct pl_queue *q)
+{
+    return q->link_since_ms;
+}
+
 bool pl_queue_token_expired(const struct pl_queue *q)
 {
     return q->token_exp_ms != 0 && q->token_exp_ms <= q->hub->unix_ms;
@@ -94,6 +104,7 @@ void pl_queue_extend_token(struct pl_queue *q, int64_t exp_ms)
 {
     if (q->token_exp_ms != 0 && exp_ms > q->token_exp_ms) {
         q->token_exp_ms = exp_ms;
+        pl_store__queue_changed(q);
         arm(q);
     }
 }
@@ -153,7 +164,7 @@ static void add_sub(struct pl_queue *q, struct pl_sub *s, const struct pl_grant 
     s->joined = q->sent > q->acked ? q->sent : q->acked;
     s->first = from < newest ? from + 1 : 0;
     s->pending = q->link != NULL && !q->behind ? 0 : s->first;
-    pl_hub__need_channel(q->hub, g->channel);
+    pl_stream__need(q->hub, g->channel);
     pl_channel__join(s);
     q->held += g->channel->state != PL_CHANNEL_LIVE;
     if (given != NULL && given->has_narrowing) {
@@ -170,7 +181,7 @@ static void drop_sub(struct pl_sub *s)
 {
     s->queue->held -= s->channel->state != PL_CHANNEL_LIVE;
     pl_channel__leave(s);
-    pl_hub__unneed_channel(s->queue->hub, s->channel);
+    pl_stream__unneed(s->queue->hub, s->channel);
 }
 
 static struct pl_sub *find_sub(const struct pl_queue *q, const struct pl_channel *c)
@@ -210,6 +221,7 @@ void pl_queue__sync(struct pl_queue *q, const struct pl_membership *narrowing)
             q->sub_count++;
         }
     }
+    pl_store__queue_changed(q);
 }
 
 void pl_queue__renarrow(struct pl_queue *q, const struct pl_membership *m)
@@ -227,6 +239,7 @@ void pl_queue__renarrow(struct pl_queue *q, const struct pl_membership *m)
             pl_sub__narrow_to(s, n->topics, n->topic_count, now, topic_limit(s));
         }
     }
+    pl_store__queue_changed(q);
 }
 
 static struct pl_sub *granted_sub(struct pl_queue *q, struct pl_str channel)
@@ -243,6 +256,7 @@ int pl_queue_subscribe(struct pl_queue *q, struct pl_str channel, struct pl_str 
     if (s == NULL) {
         return PL_ERR_FORBIDDEN;
     }
+    pl_store__queue_changed(q);
     if (topic.len == 0) {
         pl_sub__widen(s, q->hub->applied);
         return PL_OK;
@@ -257,6 +271,7 @@ int pl_queue_unsubscribe(struct pl_queue *q, struct pl_str channel, struct pl_st
     if (s == NULL) {
         return PL_ERR_FORBIDDEN;
     }
+    pl_store__queue_changed(q);
     if (topic.len == 0) {
         pl_sub__narrow(s);
     } else {
@@ -290,6 +305,66 @@ int64_t pl_queue__examined(const struct pl_queue *q)
     return least;
 }
 
+/* ---- what the bus is asked about positions ---- */
+
+struct ahead {
+    struct pl_hub *hub;
+    int64_t position; /* where it stood when it was asked */
+    char queue_id[PL_QUEUE_ID_SIZE];
+};
+
+/* The bus says how far it is: a cursor above that came from elsewhere. One merely above what this
+ * node has seen waits. */
+static void on_sequence(void *arg, int status, const int64_t *ids, size_t count)
+{
+    struct ahead *a = arg;
+    struct pl_queue *q = pl_queue_find(a->hub, (struct pl_str){a->queue_id, PL_QUEUE_ID_SIZE - 1});
+
+    if (status == PL_OK && count == 1) {
+        pl_stream__given(a->hub, ids[0]);
+    }
+    /* Unless it has gone on from elsewhere since. */
+    if (q != NULL && q->asking && q->sent == a->position) {
+        q->asking = false;
+        if (status == PL_OK && count == 1 && a->position > ids[0]) {
+            q->catchup = PL_CATCHUP_AHEAD;
+        }
+        if (!q->attaching) {
+            pl_deliver__pull(q);
+        }
+    }
+    free(a);
+}
+
+static struct ahead *ahead_new(const struct pl_queue *q)
+{
+    struct ahead *a = pl_alloc(sizeof(*a));
+
+    *a = (struct ahead){.hub = q->hub, .position = q->sent};
+    pl_queue_id(q, a->queue_id);
+    return a;
+}
+
+/* A new queue begins now, which may be later than what this node has seen: the answer comes before
+ * that of the save which its client waits for. */
+static void on_now(void *arg, int status, const int64_t *ids, size_t count)
+{
+    struct ahead *a = arg;
+    struct pl_queue *q = pl_queue_find(a->hub, (struct pl_str){a->queue_id, PL_QUEUE_ID_SIZE - 1});
+
+    if (status == PL_OK && count == 1) {
+        pl_stream__given(a->hub, ids[0]);
+        if (q != NULL && q->link == NULL && q->sent == a->position && ids[0] > q->sent) {
+            q->acked = q->sent = ids[0];
+            for (uint32_t i = 0; i < q->sub_count; i++) {
+                q->subs[i].joined = ids[0];
+                q->subs[i].first = q->subs[i].pending = 0;
+            }
+        }
+    }
+    free(a);
+}
+
 /* ---- its life ---- */
 
 static void restart_pending(struct pl_queue *q)
@@ -299,23 +374,17 @@ static void restart_pending(struct pl_queue *q)
     }
 }
 
-int pl_queue_new(struct pl_hub *h, struct pl_user *u, const struct pl_membership *narrowing,
-                 int64_t token_exp_ms, int64_t position, struct pl_queue **ret)
+struct pl_queue *pl_queue__make(struct pl_hub *h, struct pl_user *u, const uint8_t id[16],
+                                const struct pl_membership *narrowing, int64_t token_exp_ms,
+                                int64_t position)
 {
-    const struct pl_config *cfg = h->cfg;
-    struct pl_queue *q;
+    struct pl_queue *q = pl_alloc(sizeof(*q));
 
-    if (cfg->limits_queues != 0 && h->queues.count >= (uint64_t)cfg->limits_queues) {
-        return PL_ERR_OVERLOADED;
-    }
-    if (cfg->limits_queues_per_user != 0 &&
-        u->queue_count >= (uint64_t)cfg->limits_queues_per_user) {
-        return PL_ERR_RATE_LIMITED;
-    }
-    q = pl_alloc(sizeof(*q));
     *q = (struct pl_queue){.hub = h, .user = u, .token_exp_ms = token_exp_ms, .behind = true};
-    h->random(q->id, sizeof(q->id));
+    memcpy(q->id, id, sizeof(q->id));
     q->acked = q->sent = position < 0 ? h->applied : position;
+    q->made_id = h->applied > u->as_of ? h->applied : u->as_of;
+    pl_list_init(&q->save);
     pl_map_insert(&h->queues, &q->node, q->id, sizeof(q->id));
     pl_user__queue_added(u, &q->of_user);
     pl_user__grant_known_own(u);
@@ -324,8 +393,29 @@ int pl_queue_new(struct pl_hub *h, struct pl_user *u, const struct pl_membership
     pl_queue_touch(q);
     arm(q);
     h->links[PL_TRANSPORT_NONE]++;
+    return q;
+}
+
+int pl_queue_new(struct pl_hub *h, struct pl_user *u, const struct pl_membership *narrowing,
+                 int64_t token_exp_ms, int64_t position, struct pl_queue **ret)
+{
+    const struct pl_config *cfg = h->cfg;
+    uint8_t id[16];
+
+    if (cfg->limits_queues != 0 && h->queues.count >= (uint64_t)cfg->limits_queues) {
+        return PL_ERR_OVERLOADED;
+    }
+    if (cfg->limits_queues_per_user != 0 &&
+        u->queue_count >= (uint64_t)cfg->limits_queues_per_user) {
+        return PL_ERR_RATE_LIMITED;
+    }
+    h->random(id, sizeof(id));
+    *ret = pl_queue__make(h, u, id, narrowing, token_exp_ms, position);
+    if (position < 0 && pl_store__is_kept(h)) {
+        h->bus_ops->sequence(h->bus, on_now, ahead_new(*ret));
+    }
+    pl_store__queue_made(*ret);
     pl_metric_add(PL_S_REGISTRATIONS, 1);
-    *ret = q;
     return PL_OK;
 }
 
@@ -338,12 +428,13 @@ void pl_queue_end(struct pl_queue *q, int status)
         pl_metric_add(status == PL_OK ? PL_S_ENDED_UNREGISTER : PL_S_ENDED_DISCONNECT, 1);
     }
     h->links[PL_TRANSPORT_NONE]--;
+    pl_map_remove(&h->queues, &q->node); /* who hears of its end does not find it any more */
+    pl_store__queue_ended(q);
     pl_timer_cancel(h->wheel, &q->timer);
     for (uint32_t i = 0; i < q->sub_count; i++) {
         drop_sub(&q->subs[i]);
     }
     free(q->subs);
-    pl_map_remove(&h->queues, &q->node);
     pl_user__queue_removed(q->user, &q->of_user);
     free(q);
 }
@@ -458,38 +549,10 @@ int64_t pl_queue_tell_position(struct pl_queue *q)
     return q->sent;
 }
 
-struct ahead {
-    struct pl_hub *hub;
-    int64_t position;
-    char queue_id[PL_QUEUE_ID_SIZE];
-};
-
-/* The bus says how far it is: a cursor above that came from elsewhere. One merely above what this
- * node has seen waits. */
-static void on_sequence(void *arg, int status, const int64_t *ids, size_t count)
+void pl_queue__ask_if_ahead(struct pl_queue *q)
 {
-    struct ahead *a = arg;
-    struct pl_queue *q = pl_queue_find(a->hub, (struct pl_str){a->queue_id, PL_QUEUE_ID_SIZE - 1});
+    struct ahead *a = ahead_new(q);
 
-    /* Unless it has gone on from elsewhere since. */
-    if (q != NULL && q->asking && q->sent == a->position) {
-        q->asking = false;
-        if (status == PL_OK && count == 1 && a->position > ids[0]) {
-            q->catchup = PL_CATCHUP_AHEAD;
-        }
-        if (!q->attaching) {
-            pl_deliver__pull(q);
-        }
-    }
-    free(a);
-}
-
-static void ask_if_ahead(struct pl_queue *q)
-{
-    struct ahead *a = pl_alloc(sizeof(*a));
-
-    *a = (struct ahead){.hub = q->hub, .position = q->sent};
-    pl_queue_id(q, a->queue_id);
     q->asking = q->attaching = true;
     q->hub->bus_ops->sequence(q->hub->bus, on_sequence, a);
     q->attaching = false;
@@ -518,9 +581,12 @@ static void resume_at(struct pl_queue *q, int64_t position)
         q->catchup = PL_CATCHUP_EPOCH;
         return;
     }
-    if (position > q->hub->applied) {
-        ask_if_ahead(q);
+    if (position > q->hub->newest) {
+        pl_queue__ask_if_ahead(q);
         return;
+    }
+    if (position > q->hub->applied) {
+        return; /* this node lags: it has examined nothing there yet */
     }
     pl_queue_ack(q, position);
     check_hole(q, position);
@@ -554,7 +620,12 @@ void pl_queue_attach(struct pl_queue *q, struct pl_link *l, int64_t position)
     PL_ASSERT(l->queue == NULL);
     take_link(q, PL_ERR_REPLACED);
     q->link = l;
+    q->wants_answer = false;
     l->queue = q;
+    q->link_since_ms = q->hub->unix_ms;
+    if (l->ops->transport != q->last_transport) {
+        pl_store__queue_changed(q); /* the registry says how it is connected */
+    }
     count_link(q, PL_TRANSPORT_NONE, l->ops->transport);
     count_resume(q, l->ops->transport);
     pl_queue_touch(q);
@@ -570,7 +641,9 @@ void pl_queue_attach(struct pl_queue *q, struct pl_link *l, int64_t position)
     }
     resume_at(q, position >= 0 ? position : q->acked);
     if (l->ops->transport == PL_TRANSPORT_WEBSOCKET) {
-        q->due = 0; /* welcome says it all */
+        /* welcome says it all, but for the bus */
+        q->due = q->hub->degraded ? PL_DUE_STATUS : 0;
+        q->told_degraded = false;
     }
 }
 
@@ -585,6 +658,7 @@ void pl_queue__unlink(struct pl_queue *q)
     pl_queue_touch(q);
     if (!l->ops->one_answer) {
         arm(q);
+        pl_store__queue_changed(q); /* its position, for whichever node it comes back to */
     }
 }
 

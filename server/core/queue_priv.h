@@ -22,6 +22,7 @@ enum pl_due {
     PL_DUE_MEMBERSHIP = 1, /* signal: the grants changed */
     PL_DUE_TRANSPORTS = 2, /* polls: the list changed */
     PL_DUE_GOAWAY = 4,
+    PL_DUE_STATUS = 8, /* signal: the bus is away, or back */
 };
 
 /* A queue: one client's identity, narrowing and position. The client's position is `acked`; `sent`
@@ -43,6 +44,13 @@ struct pl_queue {
                           yet */
     int64_t token_exp_ms; /* unix, leeway included; 0: does not expire */
     uint64_t touched_ms;
+    int64_t link_since_ms; /* unix: when its link of now, or the last one, came */
+    int64_t made_id;       /* what it was made after: an older `disconnect` does not concern it */
+    /* On a bus that keeps queues (store.c). */
+    struct pl_list save;     /* of pl_hub.unsaved or saved; in neither while a save is under way */
+    struct pl_saver *savers; /* who waits for it to be saved */
+    uint64_t saved_ms;
+    int64_t generation; /* 0: not kept */
     struct pl_rate messages, publishes;
     uint8_t id[16];
     uint32_t sub_count;
@@ -55,8 +63,17 @@ struct pl_queue {
     bool made_anew;         /* in place of one that was gone, with its position */
     bool attaching;         /* what follows is for pl_queue_writable to say */
     bool asking;            /* the bus was asked whether the position is ahead of everything */
+    bool told_degraded;     /* the client was told that the bus is away */
+    bool dirty;             /* what the bus keeps of it is not what it is */
+    bool saving;            /* a save is under way */
+    bool wants_answer; /* its poll is to be answered when nothing is asked of the bus any more */
+    bool unproven;     /* whether it is still ours is being asked: not served until then */
 };
 
+/* A queue with this id, as it stands, in the user's list and the hub's map. */
+struct pl_queue *pl_queue__make(struct pl_hub *h, struct pl_user *u, const uint8_t id[16],
+                                const struct pl_membership *narrowing, int64_t token_exp_ms,
+                                int64_t position);
 struct pl_queue *pl_queue__of_user_node(struct pl_list *n);
 /* Makes the subs follow the user's grants. narrowing: for new subs; NULL: the user's default. */
 void pl_queue__sync(struct pl_queue *q, const struct pl_membership *narrowing);
@@ -66,11 +83,29 @@ void pl_queue__renarrow(struct pl_queue *q, const struct pl_membership *m);
 void pl_queue__signal(struct pl_queue *q, enum pl_due due);
 /* Rule 5: up to where everything that concerns the queue is known. */
 int64_t pl_queue__examined(const struct pl_queue *q);
+/* Is its position beyond everything? The bus is asked. */
+void pl_queue__ask_if_ahead(struct pl_queue *q);
 /* Takes the link off; it is not told. */
 void pl_queue__unlink(struct pl_queue *q);
 /* A channel of the queue became live or ceased to be: counts, and goes on if nothing holds it any
  * more. */
 void pl_queue__channel_state(struct pl_sub *s, bool live);
+
+/* ---- store.c ---- */
+
+/* A new queue, which the bus does not keep yet. */
+void pl_store__queue_made(struct pl_queue *q);
+/* What is kept of it has changed: saved soon. */
+void pl_store__queue_changed(struct pl_queue *q);
+void pl_store__queue_ended(struct pl_queue *q);
+
+/* ---- kept.c: a queue as bytes ---- */
+
+/* What another node needs of it, as MessagePack. */
+void pl_kept__write(const struct pl_queue *q, struct pl_buf *out);
+/* The queue that was claimed, whose user's changes are known here. PL_ERR_QUEUE_NOT_FOUND: it cannot
+ * be understood, or was ended while nobody had it. */
+int pl_kept__install(struct pl_hub *h, const struct pl_bus_queue *from, const uint8_t id[16]);
 
 /* ---- delivery.c ---- */
 

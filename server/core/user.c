@@ -53,7 +53,7 @@ static bool backend_spoke(const struct pl_user *u)
     return u->backend_ms != 0 || u->not_before_ms != 0;
 }
 
-static void become_idle(struct pl_user *u)
+void pl_user__become_idle(struct pl_user *u)
 {
     u->idle_since_ms = u->hub->mono_ms;
     pl_list_remove(&u->idle);
@@ -77,7 +77,7 @@ static bool evict_one(struct pl_hub *h)
             pl_user__free(u);
             return true;
         }
-        become_idle(u); /* a block that is forgotten is none */
+        pl_user__become_idle(u); /* a block that is forgotten is none */
     }
     return false;
 }
@@ -102,7 +102,7 @@ struct pl_user *pl_user__get(struct pl_hub *h, struct pl_str id)
     pl_list_init(&u->queues);
     pl_list_init(&u->idle);
     pl_map_insert(&h->users, &u->node, id.s, id.len);
-    become_idle(u);
+    pl_user__become_idle(u);
     return u;
 }
 
@@ -130,7 +130,7 @@ void pl_user__queue_removed(struct pl_user *u, struct pl_list *node)
 {
     pl_list_remove(node);
     if (--u->queue_count == 0) {
-        become_idle(u);
+        pl_user__become_idle(u);
     }
 }
 
@@ -143,7 +143,7 @@ static void sweep_list(struct pl_hub *h, struct pl_list *list, uint64_t keep_ms)
             return;
         }
         if (pl_user_is_blocked(h, u)) {
-            become_idle(u);
+            pl_user__become_idle(u);
         } else {
             pl_user__free(u);
         }
@@ -172,7 +172,7 @@ const struct pl_grant *pl_user__grant(const struct pl_user *u, const struct pl_c
 }
 
 /* user:<id>, which nobody gives and nobody takes. */
-static bool is_own(const struct pl_user *u, const struct pl_channel *c)
+bool pl_user__is_own(const struct pl_user *u, const struct pl_channel *c)
 {
     struct pl_str name = pl_channel__name(c);
 
@@ -183,7 +183,7 @@ static bool is_own(const struct pl_user *u, const struct pl_channel *c)
 /* A grant that is not on the new list: taken. True if it stood. */
 static bool take_grant(const struct pl_user *u, struct pl_grant *g, int64_t id)
 {
-    if (!g->standing || is_own(u, g->channel)) {
+    if (!g->standing || pl_user__is_own(u, g->channel)) {
         return false;
     }
     g->standing = false;
@@ -302,7 +302,10 @@ void pl_user__grant_known_own(struct pl_user *u)
     struct pl_channel *c;
 
     memcpy(name + 5, u->id, u->id_len);
-    c = pl_channel__find(u->hub, (struct pl_str){name, 5 + (size_t)u->id_len});
+    /* On a bus of many nodes the first event of such a channel comes only if it is open. */
+    c = pl_store__is_kept(u->hub)
+            ? pl_channel__get(u->hub, (struct pl_str){name, 5 + (size_t)u->id_len})
+            : pl_channel__find(u->hub, (struct pl_str){name, 5 + (size_t)u->id_len});
     if (c != NULL && pl_user__grant(u, c) == NULL) {
         insert_grant(u, c);
     }
@@ -348,8 +351,8 @@ static struct pl_narrowing_copy *copy_narrowing(const struct pl_membership *m)
 
 /* Takes the change over into every queue of the user. narrow: its narrowing is for the existing
  * queues too. */
-static void spread(struct pl_user *u, const struct pl_membership *m, bool narrow,
-                   bool grants_changed)
+void pl_user__spread(struct pl_user *u, const struct pl_membership *m, bool narrow,
+                     bool grants_changed)
 {
     if (m->has_narrowing) {
         free(u->narrowing);
@@ -383,16 +386,26 @@ static bool is_outranked(const struct pl_user *u, const struct pl_bus_change *c)
 
 void pl_user__apply_change(struct pl_hub *h, int64_t id, const struct pl_bus_change *c)
 {
-    struct pl_user *u = pl_user__get(h, c->user_id);
+    struct pl_user *u =
+        pl_store__is_kept(h) ? pl_hub_user_find(h, c->user_id) : pl_user__get(h, c->user_id);
     bool known;
     bool changed;
 
+    if (u == NULL && pl_store__is_kept(h)) {
+        pl_fetch__change_passed(h, c->user_id); /* whoever needs the record asks the bus */
+        return;
+    }
+    if (u != NULL && id <= u->as_of) {
+        return; /* it came with the record */
+    }
     if (u == NULL) { /* no room to remember it: then no token from before it may be believed */
         h->forgotten_ms = c->unix_ms > h->forgotten_ms ? c->unix_ms : h->forgotten_ms;
         return;
     }
     known = u->backend_ms != 0 || u->grant_count > 0;
+    u->as_of = pl_store__is_kept(h) ? id : 0;
     if (c->kind == PL_CHANGE_DISCONNECT) {
+        u->ended_id = id;
         u->backend_ms = u->not_before_ms = c->unix_ms;
         u->blocked_until_ms = c->blocked_until_ms;
         pl_user_end_queues(u, PL_ERR_DISCONNECTED);
@@ -406,10 +419,10 @@ void pl_user__apply_change(struct pl_hub *h, int64_t id, const struct pl_bus_cha
         }
         changed = set_grants(u, c->membership->channels, c->membership->channel_count, id,
                              c->kind == PL_CHANGE_REGISTER || !known ? 0 : id);
-        spread(u, c->membership, c->kind == PL_CHANGE_UPDATE, changed);
+        pl_user__spread(u, c->membership, c->kind == PL_CHANGE_UPDATE, changed);
     }
     if (u->queue_count == 0) {
-        become_idle(u);
+        pl_user__become_idle(u);
     }
 }
 
@@ -442,7 +455,7 @@ int pl_hub_apply_claims(struct pl_hub *h, const struct pl_token_claims *c, bool 
     u->claims_ms = c->iat_ms;
     changed = set_grants(u, c->membership->channels, c->membership->channel_count, h->applied,
                          reach_back ? 0 : h->applied);
-    spread(u, c->membership, false, changed);
+    pl_user__spread(u, c->membership, false, changed);
     return PL_OK;
 }
 
@@ -458,6 +471,14 @@ size_t pl_user_end_queues(struct pl_user *u, int status)
 
 /* ---- what is told of a record ---- */
 
+void pl_user_each_queue(const struct pl_user *u, void (*fn)(void *arg, const struct pl_queue *q),
+                        void *arg)
+{
+    pl_list_foreach(n, (struct pl_list *)&u->queues) {
+        fn(arg, pl_queue__of_user_node(n));
+    }
+}
+
 size_t pl_user_queue_count(const struct pl_user *u)
 {
     return u->queue_count;
@@ -468,7 +489,7 @@ size_t pl_user_queue_count(const struct pl_user *u)
 static bool counts(const struct pl_user *u, const struct pl_grant *g, bool communities)
 {
     return g->standing && (pl_channel__community(g->channel) >= 0) == communities &&
-           !is_own(u, g->channel);
+           !pl_user__is_own(u, g->channel);
 }
 
 static size_t count_grants(const struct pl_user *u, bool communities)

@@ -34,6 +34,8 @@ struct pl_user {
     int64_t claims_ms;     /* iat of the newest token applied; -1: none, or it had none */
     int64_t not_before_ms; /* older tokens are refused; 0: none */
     int64_t blocked_until_ms;
+    int64_t as_of;    /* every backend change up to this id is in it; 0: on a bus that keeps none */
+    int64_t ended_id; /* of the last `disconnect`; 0: none */
     uint32_t grant_count;
     uint32_t queue_count;
     bool forgot_taken; /* which grants were taken is not known any more: none reaches back */
@@ -63,5 +65,20 @@ const struct pl_grant *pl_user__grant(const struct pl_user *u, const struct pl_c
 void pl_user__grant_own(struct pl_hub *h, struct pl_str channel);
 /* The same for a user who comes after such an event. */
 void pl_user__grant_known_own(struct pl_user *u);
+
+/* Shared with record.c. */
+bool pl_user__is_own(const struct pl_user *u, const struct pl_channel *c); /* user:<id> */
+void pl_user__become_idle(struct pl_user *u);
+/* Takes a change over into every queue of the user. narrow: m's narrowing is for the existing queues
+ * too. */
+void pl_user__spread(struct pl_user *u, const struct pl_membership *m, bool narrow,
+                     bool grants_changed);
+
+/* ---- record.c: a record as bytes ---- */
+
+/* The record as MessagePack, for other nodes; and such a one merged into this: what was said later
+ * wins. False: it cannot be understood. */
+void pl_user__write(const struct pl_user *u, struct pl_writer *w);
+bool pl_user__merge(struct pl_user *u, const struct pl_value *record);
 
 #endif

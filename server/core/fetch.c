@@ -1,0 +1,319 @@
+/* What other nodes may have: the bus is asked for users' records and for queues, once for all who
+ * wait for the same. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "protocol/status.h"
+#include "server/base/alloc.h"
+#include "server/base/metrics.h"
+#include "server/core/queue_priv.h"
+
+enum {
+    CHANGES_MAX = 16, /* more of one user's are put together */
+};
+
+/* What is being asked of the bus: "u" and a user id, or "q" and a queue id. */
+struct fetch {
+    struct pl_map_node node;
+    struct pl_list waiters;
+    int64_t taken; /* another node took the queue with this generation meanwhile */
+    bool stale;    /* a change of the record passed meanwhile: asked again */
+    bool reload;
+    uint8_t len;
+    char key[];
+};
+
+struct waiter {
+    struct pl_list node;
+    pl_hub_ready_fn *done;
+    void *arg;
+    uint8_t user_len; /* 0: no user is wanted besides */
+    char user[];
+};
+
+static bool fetch_eq(const struct pl_map_node *node, const void *key, size_t len)
+{
+    const struct fetch *f = pl_container_of(node, struct fetch, node);
+
+    return f->len == len && memcmp(f->key, key, len) == 0;
+}
+
+/* ---- asking ---- */
+
+static struct fetch *fetch_find(struct pl_hub *h, char kind, struct pl_str name, char key[256])
+{
+    struct pl_map_node *n;
+
+    key[0] = kind;
+    memcpy(key + 1, name.s, name.len);
+    n = pl_map_find(&h->fetches, key, name.len + 1);
+    return n != NULL ? pl_container_of(n, struct fetch, node) : NULL;
+}
+
+static void ask(struct pl_hub *h, const struct fetch *f)
+{
+    struct pl_str name = {f->key + 1, (size_t)f->len - 1};
+
+    if (f->key[0] == 'u') {
+        h->bus_ops->user(h->bus, name);
+    } else {
+        h->bus_ops->claim(h->bus, name);
+    }
+}
+
+/* The fetch of this name, begun if it was not. */
+static struct fetch *fetch_get(struct pl_hub *h, char kind, struct pl_str name)
+{
+    char key[256];
+    struct fetch *f;
+
+    PL_ASSERT(name.len < sizeof(key) - 1);
+    f = fetch_find(h, kind, name, key);
+    if (f == NULL) {
+        f = pl_alloc(sizeof(*f) + name.len + 1);
+        f->len = (uint8_t)(name.len + 1);
+        memcpy(f->key, key, f->len);
+        pl_list_init(&f->waiters);
+        pl_map_insert(&h->fetches, &f->node, f->key, f->len);
+        ask(h, f);
+    }
+    return f;
+}
+
+static bool user_is_missing(struct pl_hub *h, struct pl_str user_id)
+{
+    return user_id.len > 0 && user_id.len < UINT8_MAX && pl_hub_user_find(h, user_id) == NULL;
+}
+
+static void finish(struct pl_hub *h, struct fetch *f, int status)
+{
+    struct pl_list waiters;
+
+    pl_list_init(&waiters);
+    pl_list_splice(&waiters, &f->waiters);
+    if (f->reload) {
+        h->reloading--;
+        h->changes_lost |= status != PL_OK;
+    }
+    pl_map_remove(&h->fetches, &f->node);
+    while (!pl_list_empty(&waiters)) {
+        struct waiter *w = pl_container_of(waiters.next, struct waiter, node);
+        struct pl_str user = {w->user, w->user_len};
+
+        pl_list_remove(&w->node);
+        w->user_len = 0;
+        if (status == PL_OK && f->key[0] == 'q' && user_is_missing(h, user)) {
+            pl_list_append(&fetch_get(h, 'u', user)->waiters, &w->node);
+        } else {
+            w->done(w->arg, status);
+            free(w);
+        }
+    }
+    if (f->reload && h->reloading == 0 && !h->paused) {
+        pl_stream__go_on(h);
+    }
+    free(f);
+}
+
+static bool queue_is_missing(struct pl_hub *h, struct pl_str queue_id)
+{
+    uint8_t id[16];
+
+    return pl_queue_id_parse(queue_id, id) && pl_queue_find(h, queue_id) == NULL;
+}
+
+bool pl_hub_asks(struct pl_hub *h, struct pl_str user_id, struct pl_str queue_id)
+{
+    return pl_store__is_kept(h) && (queue_is_missing(h, queue_id) || user_is_missing(h, user_id));
+}
+
+void pl_hub_prepare(struct pl_hub *h, struct pl_str user_id, struct pl_str queue_id,
+                    pl_hub_ready_fn *done, void *arg)
+{
+    bool wants_queue = queue_is_missing(h, queue_id);
+    struct waiter *w = pl_alloc(sizeof(*w) + user_id.len);
+
+    w->done = done;
+    w->arg = arg;
+    pl_list_init(&w->node);
+    if (wants_queue && user_id.len > 0 && user_id.len < UINT8_MAX) {
+        w->user_len = (uint8_t)user_id.len;
+        memcpy(w->user, user_id.s, user_id.len);
+    }
+    pl_list_append(
+        &(wants_queue ? fetch_get(h, 'q', queue_id) : fetch_get(h, 'u', user_id))->waiters,
+        &w->node);
+}
+
+/* ---- users ---- */
+
+static void compact(struct pl_hub *h, const struct pl_user *u, int64_t as_of)
+{
+    struct pl_buf snapshot = {0};
+    struct pl_writer w;
+
+    pl_writer_init(&w, PL_MSGPACK, &snapshot);
+    pl_user__write(u, &w);
+    h->bus_ops->compact(h->bus, pl_user_id(u), as_of,
+                        (struct pl_str){(const char *)snapshot.data, snapshot.len});
+    pl_buf_done(&snapshot);
+}
+
+static void merge_snapshot(struct pl_user *u, struct pl_str bytes)
+{
+    struct pl_arena a = {0};
+    const struct pl_value *record;
+
+    if (pl_decode(PL_MSGPACK, bytes.s, bytes.len, &a, &record, NULL) != PL_OK ||
+        !pl_user__merge(u, record)) {
+        pl_metric_add(PL_S_BUS_MALFORMED_CHANGE, 1);
+    }
+    pl_arena_done(&a);
+}
+
+void pl_hub_bus_user(struct pl_hub *h, const struct pl_bus_user *from)
+{
+    struct pl_user *u;
+
+    if (from->snapshot.len == 0 && from->change_count == 0) {
+        return; /* nothing is held: a record begins with what is said first */
+    }
+    u = pl_user__get(h, from->user_id);
+    if (u == NULL) {
+        return;
+    }
+    if (from->snapshot.len > 0) {
+        merge_snapshot(u, from->snapshot);
+    }
+    for (size_t i = 0; i < from->change_count; i++) {
+        pl_user__apply_change(h, from->changes[i].id, &from->changes[i].change);
+    }
+    u->as_of = from->as_of > u->as_of ? from->as_of : u->as_of;
+    if (from->change_count > CHANGES_MAX && h->bus_ops->compact != NULL) {
+        compact(h, u, from->as_of);
+    }
+}
+
+void pl_hub_bus_user_done(struct pl_hub *h, struct pl_str user_id, int status)
+{
+    char key[256];
+    struct fetch *f = fetch_find(h, 'u', user_id, key);
+
+    if (f == NULL) {
+        return;
+    }
+    if (status == PL_OK && f->stale) {
+        f->stale = false;
+        ask(h, f);
+        return;
+    }
+    finish(h, f, status);
+}
+
+void pl_fetch__change_passed(struct pl_hub *h, struct pl_str user_id)
+{
+    char key[256];
+    struct fetch *f = fetch_find(h, 'u', user_id, key);
+
+    if (f != NULL) {
+        f->stale = true;
+    }
+}
+
+void pl_fetch__reload(struct pl_hub *h)
+{
+    bool needed = h->changes_lost;
+
+    h->changes_lost = false;
+    if (!needed || h->bus_ops->user == NULL) {
+        return;
+    }
+    pl_map_foreach(n, &h->users) {
+        struct fetch *f = fetch_get(h, 'u', pl_user_id(pl_container_of(n, struct pl_user, node)));
+
+        h->reloading += !f->reload;
+        f->reload = true;
+    }
+}
+
+/* ---- queues ---- */
+
+void pl_hub_bus_claimed(struct pl_hub *h, struct pl_str queue_id, int status,
+                        const struct pl_bus_queue *from)
+{
+    char key[256];
+    uint8_t id[16];
+    struct fetch *f = fetch_find(h, 'q', queue_id, key);
+    struct pl_queue *q = pl_queue_find(h, queue_id);
+
+    if (f == NULL || !pl_queue_id_parse(queue_id, id)) {
+        return;
+    }
+    if (status == PL_OK && f->taken > from->generation) {
+        status = PL_ERR_REPLACED;
+    } else if (status == PL_OK && q != NULL) {
+        q->generation = from->generation > q->generation ? from->generation : q->generation;
+        q->saving = false;
+    } else if (status == PL_OK) {
+        status = pl_kept__install(h, from, id);
+    }
+    finish(h, f, status == PL_ERR_QUEUE_NOT_FOUND ? PL_OK : status);
+}
+
+void pl_hub_bus_taken(struct pl_hub *h, struct pl_str queue_id, int64_t generation)
+{
+    char key[256];
+    struct fetch *f = fetch_find(h, 'q', queue_id, key);
+    struct pl_queue *q = pl_queue_find(h, queue_id);
+
+    if (f != NULL && generation > f->taken) {
+        f->taken = generation;
+    }
+    if (q != NULL && q->generation < generation) {
+        pl_metric_add(PL_S_BUS_QUEUES_TAKEN, 1);
+        q->generation = 0;
+        pl_queue_end(q, PL_ERR_REPLACED);
+    }
+}
+
+void pl_hub_bus_end_queue(struct pl_hub *h, struct pl_str queue_id, int status)
+{
+    struct pl_queue *q = pl_queue_find(h, queue_id);
+
+    if (q != NULL) {
+        pl_queue_end(q, status);
+    }
+}
+
+void pl_hub_end_queue(struct pl_hub *h, struct pl_str queue_id, int status, pl_bus_done_fn *done,
+                      void *arg)
+{
+    struct pl_queue *q = pl_queue_find(h, queue_id);
+    int64_t count = q != NULL;
+
+    if (q == NULL && h->bus_ops->end_queue != NULL) {
+        h->bus_ops->end_queue(h->bus, queue_id, status, done, arg);
+        return;
+    }
+    if (q != NULL) {
+        pl_queue_end(q, status);
+    }
+    done(arg, PL_OK, &count, 1);
+}
+
+/* ---- life ---- */
+
+void pl_fetch__init(struct pl_hub *h)
+{
+    pl_map_init(&h->fetches, fetch_eq);
+}
+
+void pl_fetch__done(struct pl_hub *h)
+{
+    while (h->fetches.count > 0) {
+        struct pl_map_node *n = pl_map_first(&h->fetches);
+
+        finish(h, pl_container_of(n, struct fetch, node), PL_ERR_DRAINING);
+    }
+    pl_map_done(&h->fetches);
+}

@@ -1,0 +1,223 @@
+/* A queue as the bus keeps it, and made again from that on the node that claims it. */
+#include <string.h>
+
+#include "protocol/status.h"
+#include "server/base/metrics.h"
+#include "server/core/queue_priv.h"
+
+static void write_sub(struct pl_writer *w, const struct pl_sub *s)
+{
+    pl_write_array(w, 3);
+    pl_write_str(w, pl_channel__name(s->channel));
+    if (s->all_since == PL_NARROWED) {
+        pl_write_null(w);
+    } else {
+        pl_write_int(w, s->all_since);
+    }
+    pl_write_array(w, s->topic_count);
+    for (uint32_t i = 0; i < s->topic_count; i++) {
+        const struct pl_topic *t = s->topics[i].topic;
+
+        pl_write_array(w, 2);
+        pl_write_str(w, (struct pl_str){t->name, t->len});
+        pl_write_int(w, s->topics[i].since);
+    }
+}
+
+/* Most are: all of it, from the grant on. */
+static bool is_plain(const struct pl_sub *s)
+{
+    return s->all_since == 0 && s->topic_count == 0;
+}
+
+void pl_kept__write(const struct pl_queue *q, struct pl_buf *out)
+{
+    struct pl_writer w;
+    size_t count = 0;
+
+    for (uint32_t i = 0; i < q->sub_count; i++) {
+        count += !is_plain(&q->subs[i]);
+    }
+    pl_writer_init(&w, PL_MSGPACK, out);
+    pl_write_map(&w, 5);
+    pl_write_key(&w, "u");
+    pl_user__write(q->user, &w);
+    pl_write_key(&w, "e");
+    pl_write_int(&w, q->token_exp_ms);
+    pl_write_key(&w, "m");
+    pl_write_int(&w, q->made_id);
+    pl_write_key(&w, "h");
+    pl_write_int(&w, q->hole);
+    pl_write_key(&w, "s");
+    pl_write_array(&w, count);
+    for (uint32_t i = 0; i < q->sub_count; i++) {
+        if (!is_plain(&q->subs[i])) {
+            write_sub(&w, &q->subs[i]);
+        }
+    }
+}
+
+/* ---- read again ---- */
+
+static bool read_int(const struct pl_value *state, const char *key, int64_t *ret)
+{
+    const struct pl_value *v = pl_value_get(state, key);
+
+    if (v == NULL || v->type != PL_INT_VALUE) {
+        return false;
+    }
+    *ret = v->u.integer;
+    return true;
+}
+
+struct kept {
+    int64_t token_exp_ms, made_id, hole;
+    const struct pl_value *record, *subs;
+    struct pl_membership narrowing;
+};
+
+static bool is_topic(const struct pl_value *t)
+{
+    return t->type == PL_ARRAY && t->u.array.count == 2 && t->u.array.items[0].type == PL_STRING &&
+           t->u.array.items[1].type == PL_INT_VALUE;
+}
+
+static bool read_sub(const struct pl_value *v, struct pl_arena *a, struct pl_narrowing *ret)
+{
+    const struct pl_value *items = v->type == PL_ARRAY ? v->u.array.items : NULL;
+    const struct pl_value *topics;
+
+    if (items == NULL || v->u.array.count != 3 || items[0].type != PL_STRING ||
+        (items[1].type != PL_INT_VALUE && items[1].type != PL_NULL) || items[2].type != PL_ARRAY) {
+        return false;
+    }
+    topics = &items[2];
+    ret->channel = items[0].u.string;
+    ret->topic_count = topics->u.array.count;
+    ret->topics = pl_arena_alloc(a, (ret->topic_count + 1) * sizeof(*ret->topics));
+    for (size_t i = 0; i < ret->topic_count; i++) {
+        if (!is_topic(&topics->u.array.items[i])) {
+            return false;
+        }
+        ret->topics[i] = topics->u.array.items[i].u.array.items[0].u.string;
+    }
+    return true;
+}
+
+static bool read_state(struct pl_str bytes, struct pl_arena *a, struct kept *ret)
+{
+    const struct pl_value *v;
+    size_t count;
+
+    if (pl_decode(PL_MSGPACK, bytes.s, bytes.len, a, &v, NULL) != PL_OK ||
+        !read_int(v, "e", &ret->token_exp_ms) || !read_int(v, "m", &ret->made_id) ||
+        !read_int(v, "h", &ret->hole)) {
+        return false;
+    }
+    ret->record = pl_value_get(v, "u");
+    ret->subs = pl_value_get(v, "s");
+    if (ret->record == NULL || ret->subs == NULL || ret->subs->type != PL_ARRAY) {
+        return false;
+    }
+    count = ret->subs->u.array.count;
+    ret->narrowing = (struct pl_membership){.has_narrowing = true, .narrowing_count = count};
+    ret->narrowing.narrowing = pl_arena_alloc(a, (count + 1) * sizeof(struct pl_narrowing));
+    for (size_t i = 0; i < count; i++) {
+        if (!read_sub(&ret->subs->u.array.items[i], a, &ret->narrowing.narrowing[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Since when it is narrowed to what. */
+static void restore_sub(struct pl_sub *s, const struct pl_value *kept)
+{
+    const struct pl_value *since = &kept->u.array.items[1];
+    const struct pl_value *topics = &kept->u.array.items[2];
+
+    if (since->type == PL_INT_VALUE) {
+        pl_sub__widen(s, since->u.integer);
+    }
+    for (uint32_t i = 0; i < s->topic_count; i++) {
+        struct pl_topic *t = s->topics[i].topic;
+
+        for (size_t k = 0; k < topics->u.array.count; k++) {
+            const struct pl_value *pair = topics->u.array.items[k].u.array.items;
+
+            if (pl_str_eq(pair[0].u.string, (struct pl_str){t->name, t->len})) {
+                s->topics[i].since = pair[1].u.integer;
+            }
+        }
+    }
+}
+
+static void restore_subs(struct pl_queue *q, const struct pl_value *kept)
+{
+    for (size_t k = 0; k < kept->u.array.count; k++) {
+        const struct pl_value *entry = &kept->u.array.items[k];
+
+        for (uint32_t i = 0; i < q->sub_count; i++) {
+            if (pl_str_eq(pl_channel__name(q->subs[i].channel), entry->u.array.items[0].u.string)) {
+                restore_sub(&q->subs[i], entry);
+            }
+        }
+    }
+}
+
+static uint8_t transport_of(const char *name)
+{
+    if (strcmp(name, "websocket") == 0) {
+        return PL_TRANSPORT_WEBSOCKET;
+    }
+    return strcmp(name, "longpoll") == 0 ? PL_TRANSPORT_LONGPOLL : PL_TRANSPORT_NONE;
+}
+
+static void restore(struct pl_hub *h, struct pl_user *u, const struct pl_bus_queue *from,
+                    const uint8_t id[16], const struct kept *k)
+{
+    struct pl_queue *q = pl_queue__make(h, u, id, &k->narrowing, k->token_exp_ms, from->position);
+
+    restore_subs(q, k->subs);
+    q->made_id = k->made_id;
+    q->hole = k->hole;
+    q->generation = from->generation;
+    q->last_transport = transport_of(from->transport);
+    q->link_since_ms = from->since_ms;
+    q->saved_ms = h->mono_ms;
+    q->dirty = false;
+    pl_list_remove(&q->save);
+    pl_list_append(&h->saved, &q->save);
+    pl_metric_add(PL_S_BUS_QUEUES_CLAIMED, 1);
+}
+
+/* Ended by a `disconnect` while nobody had it. */
+static bool was_ended(const struct pl_hub *h, const struct pl_user *u, const struct kept *k)
+{
+    return u->ended_id > k->made_id || pl_user_is_blocked(h, u);
+}
+
+int pl_kept__install(struct pl_hub *h, const struct pl_bus_queue *from, const uint8_t id[16])
+{
+    struct pl_arena a = {0};
+    struct kept k = {0};
+    struct pl_user *u = NULL;
+    int status = PL_OK;
+
+    if (!read_state(from->state, &a, &k)) {
+        pl_metric_add(PL_S_BUS_MALFORMED_CHANGE, 1);
+        status = PL_ERR_QUEUE_NOT_FOUND;
+    } else {
+        u = pl_user__get(h, from->user_id);
+        status = u != NULL ? PL_OK : PL_ERR_OVERLOADED;
+    }
+    if (status == PL_OK && (!pl_user__merge(u, k.record) || was_ended(h, u, &k))) {
+        h->bus_ops->drop(h->bus, from->queue_id, from->user_id, from->generation);
+        status = PL_ERR_QUEUE_NOT_FOUND;
+    }
+    if (status == PL_OK) {
+        restore(h, u, from, id, &k);
+    }
+    pl_arena_done(&a);
+    return status;
+}

@@ -1,0 +1,302 @@
+/* Queues and user records on a bus that keeps them, so that any node can go on with any client.
+ *
+ * A queue belongs to one node at a time. Its owner saves it when it is made, when what it is has
+ * changed (at most once per FLUSH_MS, however much has), and every half of queue.ttl as a sign of
+ * life; never because of a message. Whoever is asked for a queue it does not have claims it. */
+#include <stdlib.h>
+
+#include "protocol/status.h"
+#include "server/base/alloc.h"
+#include "server/base/metrics.h"
+#include "server/core/queue_priv.h"
+
+enum {
+    FLUSH_MS = 16,
+    CHUNK = 128, /* queues in one save */
+};
+
+/* Somebody waits until the queue, as it was then, is kept. */
+struct pl_saver {
+    struct pl_saver *next;
+    pl_hub_ready_fn *done;
+    void *arg;
+    bool under_way; /* the save that was begun since has it */
+};
+
+bool pl_store__is_kept(const struct pl_hub *h)
+{
+    return h->bus_ops->claim != NULL;
+}
+
+/* ---- saving ---- */
+
+static const char *transport_name(const struct pl_queue *q)
+{
+    static const char *const names[] = {"none", "websocket", "longpoll"};
+
+    return names[pl_queue_last_transport(q)];
+}
+
+struct chunk {
+    struct pl_bus_queue queues[CHUNK];
+    struct pl_buf states[CHUNK];
+    char ids[CHUNK][PL_QUEUE_ID_SIZE];
+    size_t count;
+};
+
+static void chunk_add(struct chunk *c, struct pl_queue *q)
+{
+    size_t i = c->count++;
+
+    pl_queue_id(q, c->ids[i]);
+    if (q->dirty) {
+        pl_kept__write(q, &c->states[i]);
+    }
+    c->queues[i] = (struct pl_bus_queue){
+        .queue_id = {c->ids[i], PL_QUEUE_ID_SIZE - 1},
+        .user_id = pl_user_id(q->user),
+        .generation = q->generation,
+        .position = q->acked,
+        .state = {(const char *)c->states[i].data, c->states[i].len},
+        .transport = transport_name(q),
+        .since_ms = q->link_since_ms,
+    };
+    q->dirty = false;
+    q->saving = true;
+    for (struct pl_saver *s = q->savers; s != NULL; s = s->next) {
+        s->under_way = true;
+    }
+}
+
+static void chunk_send(struct pl_hub *h, struct chunk *c)
+{
+    if (c->count > 0) {
+        h->bus_ops->save(h->bus, c->queues, c->count);
+    }
+    for (size_t i = 0; i < c->count; i++) {
+        pl_buf_done(&c->states[i]);
+    }
+    c->count = 0;
+}
+
+static void flush(struct pl_hub *h)
+{
+    struct chunk *c;
+
+    if (pl_list_empty(&h->unsaved) || h->bus_ops->save == NULL) {
+        return;
+    }
+    c = pl_alloc(sizeof(*c));
+    while (!pl_list_empty(&h->unsaved)) {
+        struct pl_queue *q = pl_container_of(h->unsaved.next, struct pl_queue, save);
+
+        pl_list_remove(&q->save);
+        chunk_add(c, q);
+        if (c->count == CHUNK) {
+            chunk_send(h, c);
+        }
+    }
+    chunk_send(h, c);
+    free(c);
+}
+
+static void on_flush(struct pl_timer *t)
+{
+    flush(pl_container_of(t, struct pl_hub, flush));
+}
+
+/* Into the list of those to be saved, unless a save is under way: its answer looks again. */
+static void to_unsaved(struct pl_queue *q, uint64_t in_ms)
+{
+    struct pl_hub *h = q->hub;
+
+    if (q->saving) {
+        return;
+    }
+    pl_list_remove(&q->save);
+    pl_list_append(&h->unsaved, &q->save);
+    if (!pl_timer_is_set(&h->flush) || h->flush.due_ms > h->mono_ms + in_ms) {
+        pl_timer_set(h->wheel, &h->flush, h->mono_ms + in_ms);
+    }
+}
+
+void pl_store__queue_made(struct pl_queue *q)
+{
+    if (pl_store__is_kept(q->hub)) {
+        q->generation = 1;
+        q->dirty = true;
+        to_unsaved(q, 0);
+    }
+}
+
+void pl_store__queue_changed(struct pl_queue *q)
+{
+    if (q->generation > 0) {
+        q->dirty = true;
+        to_unsaved(q, FLUSH_MS);
+    }
+}
+
+/* Tells those that the save of now was for (all: every one). */
+static void tell_savers(struct pl_queue *q, int status, bool all)
+{
+    struct pl_saver **at = &q->savers;
+    struct pl_saver *told = NULL;
+
+    while (*at != NULL) {
+        struct pl_saver *s = *at;
+
+        if (all || s->under_way) {
+            *at = s->next;
+            s->next = told;
+            told = s;
+        } else {
+            at = &s->next;
+        }
+    }
+    while (told != NULL) {
+        struct pl_saver *s = told;
+
+        told = s->next;
+        s->done(s->arg, status);
+        free(s);
+    }
+}
+
+void pl_store__queue_ended(struct pl_queue *q)
+{
+    struct pl_hub *h = q->hub;
+    char id[PL_QUEUE_ID_SIZE];
+
+    pl_list_remove(&q->save);
+    if (q->generation > 0 && h->bus_ops->drop != NULL) {
+        pl_queue_id(q, id);
+        h->bus_ops->drop(h->bus, (struct pl_str){id, PL_QUEUE_ID_SIZE - 1}, pl_user_id(q->user),
+                         q->generation);
+    }
+    tell_savers(q, PL_ERR_QUEUE_NOT_FOUND, true);
+}
+
+void pl_queue_when_saved(struct pl_queue *q, pl_hub_ready_fn *done, void *arg)
+{
+    struct pl_saver *s;
+
+    if (q->generation == 0) {
+        done(arg, PL_OK);
+        return;
+    }
+    s = pl_alloc(sizeof(*s));
+    *s = (struct pl_saver){q->savers, done, arg, false};
+    q->savers = s;
+    q->dirty = true;
+    to_unsaved(q, 0);
+}
+
+static struct pl_queue *find_generation(struct pl_hub *h, struct pl_str queue_id,
+                                        int64_t generation)
+{
+    struct pl_queue *q = pl_queue_find(h, queue_id);
+
+    return q != NULL && q->generation == generation ? q : NULL;
+}
+
+/* Another node has it: it goes from here, and stays there. */
+static void give_up(struct pl_queue *q)
+{
+    pl_metric_add(PL_S_BUS_QUEUES_STALE, 1);
+    q->generation = 0;
+    pl_queue_end(q, PL_ERR_REPLACED);
+}
+
+void pl_hub_bus_saved(struct pl_hub *h, struct pl_str queue_id, int64_t generation, int status)
+{
+    struct pl_queue *q = find_generation(h, queue_id, generation);
+
+    if (q == NULL) {
+        return;
+    }
+    if (status == PL_ERR_REPLACED) {
+        give_up(q);
+        return;
+    }
+    q->saving = false;
+    q->unproven = false; /* a bus that refuses to write is not one that says no */
+    if (status == PL_OK) {
+        pl_metric_add(PL_S_BUS_QUEUES_SAVED, 1);
+        q->saved_ms = h->mono_ms;
+        pl_list_append(&h->saved, &q->save);
+    } else {
+        q->dirty = true;
+        pl_list_append(&h->unsaved, &q->save); /* the sweep tries again */
+    }
+    tell_savers(q, status, false);
+    q = find_generation(h, queue_id, generation);
+    if (q == NULL) {
+        return;
+    }
+    if (q->dirty && status == PL_OK) {
+        to_unsaved(q, q->savers != NULL ? 0 : FLUSH_MS);
+    }
+    pl_deliver__pull(q);
+}
+
+void pl_hub_save_all(struct pl_hub *h)
+{
+    pl_map_foreach(n, &h->queues) {
+        struct pl_queue *q = pl_container_of(n, struct pl_queue, node);
+
+        if (q->generation > 0) {
+            q->dirty = true;
+            to_unsaved(q, 0);
+        }
+    }
+    flush(h);
+}
+
+void pl_store__sweep(struct pl_hub *h)
+{
+    uint64_t half_ms = (uint64_t)h->cfg->queue_ttl / 2;
+
+    if (h->paused) {
+        return;
+    }
+    pl_list_foreach_safe(n, &h->saved) {
+        struct pl_queue *q = pl_container_of(n, struct pl_queue, save);
+
+        if (h->mono_ms - q->saved_ms < half_ms) {
+            break;
+        }
+        to_unsaved(q, 0);
+    }
+    flush(h);
+    if (h->changes_lost && h->reloading == 0) {
+        pl_fetch__reload(h);
+    }
+}
+
+void pl_store__resume(struct pl_hub *h)
+{
+    pl_map_foreach(n, &h->queues) {
+        struct pl_queue *q = pl_container_of(n, struct pl_queue, node);
+
+        q->unproven = q->generation > 0;
+        if (q->link != NULL && q->sent > h->applied && !q->asking) {
+            pl_queue__ask_if_ahead(q);
+        }
+    }
+    pl_hub_save_all(h);
+}
+
+/* ---- life ---- */
+
+void pl_store__init(struct pl_hub *h)
+{
+    pl_list_init(&h->unsaved);
+    pl_list_init(&h->saved);
+    pl_timer_init(&h->flush, on_flush);
+}
+
+void pl_store__done(struct pl_hub *h)
+{
+    pl_timer_cancel(h->wheel, &h->flush);
+}
