@@ -9,14 +9,15 @@
 set -eu
 
 run='make gcc libc6-dev cmake ninja-build pkg-config/pkgconf curl/curl
-    libwebsockets-dev libwebsockets-evlib-uv libuv1-dev libjwt-dev
+    libwebsockets-dev libwebsockets-evlib-uv libuv1-dev libhiredis-dev libjwt-dev
     libjansson-dev libmsgpack-dev libinih-dev zlib1g-dev'
 
 test='clang/clang libclang-rt-14-dev clang-format-14/clang-format-14
     libcmocka-dev libssl-dev openssl/openssl
     python3 python3-websockets python3-msgpack python3-jwt
     node/nodejs npm/npm chromium/chromium fonts-dejavu-core
-    nginx-light haproxy'
+    nginx-light haproxy
+    redis-server/redis-server redis-sentinel/redis-sentinel python3-redis python3-django'
 
 die() {
     printf 'packages.sh: %s\n' "$1" >&2
