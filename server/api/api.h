@@ -11,6 +11,8 @@ struct pl_api_request {
     const struct pl_http_request *http;
     struct pl_http_to to;
     int api_key; /* index of the X-API-Key it came with; -1: none or wrong */
+    void (*fn)(struct pl_api_request *r); /* its handler */
+    bool is_ready;                        /* what the bus knows of its user and queue is here */
 };
 
 /* For the net. */

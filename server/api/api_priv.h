@@ -8,7 +8,7 @@ typedef void pl_api_fn(struct pl_api_request *r);
 
 pl_api_fn pl_api__register, pl_api__poll, pl_api__send, pl_api__heartbeat, pl_api__unregister,
     pl_api__status, pl_api__cursor;
-pl_api_fn pl_api__update_subscriptions, pl_api__publish, pl_api__disconnect;
+pl_api_fn pl_api__update_subscriptions, pl_api__publish, pl_api__disconnect, pl_api__connections;
 pl_api_fn pl_api__health, pl_api__livez, pl_api__readyz, pl_api__metrics;
 pl_api_fn pl_api__demo_token, pl_api__file;
 
@@ -19,6 +19,9 @@ bool pl_api__body(struct pl_api_request *r, const struct pl_value **ret);
 bool pl_api__optional_body(struct pl_api_request *r, const struct pl_value **ret);
 /* As pl_identity_queue for this request; answers itself and returns false on an error. */
 bool pl_api__client(struct pl_api_request *r, struct pl_identity *ret);
+/* What the bus knows of this user and this queue (len 0: neither matters) is here. False: it is asked
+ * for first; the handler returns, and runs again from its beginning when it may. */
+bool pl_api__ready(struct pl_api_request *r, struct pl_str user_id, struct pl_str queue_id);
 /* A decimal query parameter: false (answered) when it is there and wrong. *ret is untouched when
  * absent. */
 bool pl_api__query_cursor(struct pl_api_request *r, const char *name, int64_t *ret);

@@ -1,5 +1,4 @@
 /* The endpoints that need an API key. */
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,22 +29,49 @@ static void request_error(struct pl_api_request *r, int status, const struct pl_
 struct changing {
     struct pl_http_later *later;
     size_t queues; /* of the user, when the change was asked for */
+    int status;
+    int open; /* answers still to come */
 };
+
+static void finish_change(struct changing *c)
+{
+    struct pl_buf out = {0};
+
+    if (--c->open > 0) {
+        return;
+    }
+    if (c->status == PL_OK) {
+        write_count(&out, c->later->to.codec, c->queues);
+        pl_http_later_answer(c->later, &out);
+    } else {
+        pl_http_later_error(c->later, c->status, NULL);
+    }
+    free(c);
+}
 
 static void on_changed(void *arg, int status, const int64_t *ids, size_t count)
 {
     struct changing *c = arg;
-    struct pl_buf out = {0};
 
     (void)ids;
     (void)count;
-    if (status == PL_OK) {
-        write_count(&out, c->later->to.codec, c->queues);
-        pl_http_later_answer(c->later, &out);
-    } else {
-        pl_http_later_error(c->later, status, NULL);
+    c->status = status;
+    finish_change(c);
+}
+
+/* The change matters, the count does not: an error leaves it as it is known here. */
+static void on_connections(void *arg, int status, struct pl_str json)
+{
+    struct changing *c = arg;
+    struct pl_arena a = {0};
+    const struct pl_value *v;
+
+    if (status == PL_OK && pl_decode(PL_JSON, json.s, json.len, &a, &v, NULL) == PL_OK &&
+        v->type == PL_ARRAY) {
+        c->queues = v->u.array.count;
     }
-    free(c);
+    pl_arena_done(&a);
+    finish_change(c);
 }
 
 static void change(struct pl_api_request *r, const struct pl_bus_change *what)
@@ -55,6 +81,12 @@ static void change(struct pl_api_request *r, const struct pl_bus_change *what)
 
     c->queues = u != NULL ? pl_user_queue_count(u) : 0;
     c->later = pl_http_later_new(&r->to);
+    c->open = 1;
+    /* The bus answers in order: it counts before it changes. */
+    if (r->node->connections != NULL) {
+        c->open++;
+        r->node->connections(r->node, what->user_id, on_connections, c);
+    }
     pl_hub_change(r->node->hub, what, on_changed, c);
 }
 
@@ -84,16 +116,23 @@ void pl_api__update_subscriptions(struct pl_api_request *r)
               });
 }
 
-static void disconnect_queue(struct pl_api_request *r, struct pl_str queue_id)
+static void on_ended(void *arg, int status, const int64_t *ids, size_t count)
 {
-    struct pl_queue *q = pl_queue_find(r->node->hub, queue_id);
+    struct pl_http_later *later = arg;
     struct pl_buf out = {0};
 
-    if (q != NULL) {
-        pl_queue_end(q, PL_ERR_DISCONNECTED);
+    if (status == PL_OK && count == 1) {
+        write_count(&out, later->to.codec, (size_t)ids[0]);
+        pl_http_later_answer(later, &out);
+    } else {
+        pl_http_later_error(later, status, NULL);
     }
-    write_count(&out, r->to.codec, q != NULL);
-    pl_http_answer_buf(&r->to, 200, &out);
+}
+
+static void disconnect_queue(struct pl_api_request *r, struct pl_str queue_id)
+{
+    pl_hub_end_queue(r->node->hub, queue_id, PL_ERR_DISCONNECTED, on_ended,
+                     pl_http_later_new(&r->to));
 }
 
 void pl_api__disconnect(struct pl_api_request *r)
@@ -206,8 +245,8 @@ static bool idempotency_key(struct pl_api_request *r, struct pl_bus_key *ret)
     }
     ret->key = *key;
     /* Not its index, which a reload may give to another: a retry then must not publish twice. */
-    ret->scope = (int)(pl_map_hash(api_key->s, api_key->len) & INT_MAX);
-    ret->body_hash = pl_map_hash(r->http->body.s, r->http->body.len);
+    ret->scope = pl_hash_stable(api_key->s, api_key->len);
+    ret->body_hash = pl_hash_stable(r->http->body.s, r->http->body.len);
     return true;
 }
 

@@ -49,17 +49,60 @@ static struct pl_queue *own_queue(const struct pl_node *n, struct pl_str queue_i
     return q != NULL && pl_str_eq(pl_user_id(pl_queue_user(q)), user_id) ? q : NULL;
 }
 
+/* A queue that is to be kept before its id is told. */
+struct registered {
+    struct pl_http_later *later;
+    struct pl_node *node;
+    bool resumed;
+    char queue_id[PL_QUEUE_ID_SIZE];
+};
+
+static void on_saved(void *arg, int status)
+{
+    struct registered *g = arg;
+    struct pl_queue *q =
+        pl_queue_find(g->node->hub, (struct pl_str){g->queue_id, PL_QUEUE_ID_SIZE - 1});
+    struct pl_buf out = {0};
+
+    if (status == PL_OK && q != NULL) {
+        write_registered(&out, g->later->to.codec, g->node, q, g->resumed);
+        pl_http_later_answer(g->later, &out);
+    } else {
+        if (q != NULL && !g->resumed) {
+            pl_queue_end(q, PL_OK); /* nobody will know its id */
+        }
+        pl_http_later_error(g->later, status != PL_OK ? status : PL_ERR_BUS, NULL);
+    }
+    free(g);
+}
+
+static void answer_when_saved(struct pl_node *n, struct pl_http_later *later, struct pl_queue *q,
+                              bool resumed)
+{
+    struct registered *g = pl_alloc(sizeof(*g));
+
+    *g = (struct registered){later, n, resumed, ""};
+    pl_queue_id(q, g->queue_id);
+    if (resumed) {
+        on_saved(g, PL_OK);
+    } else {
+        pl_queue_when_saved(q, on_saved, g);
+    }
+}
+
 static void register_with_token(struct pl_api_request *r, const struct pl_credentials *cr)
 {
     struct pl_node *n = r->node;
     struct pl_identity id = {0};
-    struct pl_buf out = {0};
     struct pl_queue *q = NULL;
     int64_t position = -1;
     bool resumed;
     int status = pl_identity_verify(n, cr->token, r->http->arena, &id);
 
     if (status == PL_OK && !pl_api__query_cursor(r, "last_event_id", &position)) {
+        return;
+    }
+    if (status == PL_OK && !pl_api__ready(r, id.claims.user_id, cr->queue_id)) {
         return;
     }
     if (status == PL_OK) {
@@ -86,8 +129,7 @@ static void register_with_token(struct pl_api_request *r, const struct pl_creden
         pl_api__error(r, status, id.reason);
         return;
     }
-    write_registered(&out, r->to.codec, n, q, resumed);
-    pl_http_answer_buf(&r->to, 200, &out);
+    answer_when_saved(n, pl_http_later_new(&r->to), q, resumed);
 }
 
 /* A backend's register, while its change is on the bus. */
@@ -107,6 +149,9 @@ static int finish_register(struct registering *g, struct pl_queue **ret, bool *r
     if (u == NULL) {
         return PL_ERR_OVERLOADED;
     }
+    if (pl_user_is_blocked(g->node->hub, u)) {
+        return PL_ERR_DISCONNECTED;
+    }
     *ret_resumed = q != NULL;
     if (q != NULL) {
         pl_queue_touch(q);
@@ -122,7 +167,6 @@ static int finish_register(struct registering *g, struct pl_queue **ret, bool *r
 static void on_registered(void *arg, int status, const int64_t *ids, size_t count)
 {
     struct registering *g = arg;
-    struct pl_buf out = {0};
     struct pl_queue *q = NULL;
     bool resumed = false;
 
@@ -132,8 +176,7 @@ static void on_registered(void *arg, int status, const int64_t *ids, size_t coun
         status = finish_register(g, &q, &resumed);
     }
     if (status == PL_OK) {
-        write_registered(&out, g->later->to.codec, g->node, q, resumed);
-        pl_http_later_answer(g->later, &out);
+        answer_when_saved(g->node, g->later, q, resumed);
     } else {
         pl_http_later_error(g->later, status, NULL);
     }
@@ -145,15 +188,21 @@ static void register_by_backend(struct pl_api_request *r)
 {
     struct pl_request_limits limits = pl_hub_limits(r->node->hub);
     struct pl_request_error error = {""};
-    struct registering *g = pl_alloc(sizeof(*g));
+    struct registering *g;
     const struct pl_value *v = NULL;
+    const struct pl_value *queue_id;
     const struct pl_user *u;
     int status = PL_OK;
 
     if (!pl_api__body(r, &v)) {
-        free(g);
         return;
     }
+    queue_id = pl_value_get(v, "queue_id");
+    if (queue_id != NULL && queue_id->type == PL_STRING &&
+        !pl_api__ready(r, (struct pl_str){NULL, 0}, queue_id->u.string)) {
+        return;
+    }
+    g = pl_alloc(sizeof(*g));
     /* The body must outlive the request: decoded again into an arena of its own would cost twice,
      * so it is handed over. */
     g->arena = *r->http->arena;
@@ -399,6 +448,9 @@ void pl_api__heartbeat(struct pl_api_request *r)
     if (!credentials_with_body(r, &cr)) {
         return;
     }
+    if (!pl_api__ready(r, (struct pl_str){NULL, 0}, cr.queue_id)) {
+        return;
+    }
     status = named_queue(r, &cr, &id);
     if (status != PL_OK) {
         pl_api__error(r, status, id.reason);
@@ -415,6 +467,9 @@ void pl_api__unregister(struct pl_api_request *r)
     int status;
 
     if (!credentials_with_body(r, &cr)) {
+        return;
+    }
+    if (!pl_api__ready(r, (struct pl_str){NULL, 0}, cr.queue_id)) {
         return;
     }
     status = named_queue(r, &cr, &id);
@@ -461,6 +516,10 @@ static void write_status(struct pl_buf *out, enum pl_codec codec, const struct p
 }
 
 /* Whose status is asked for: a backend names the user, a client is itself. */
+enum {
+    NOT_READY = 1
+}; /* beside statuses: the handler will run again */
+
 static int status_subject(struct pl_api_request *r, struct pl_str *ret, const char **reason)
 {
     struct pl_credentials cr;
@@ -472,17 +531,25 @@ static int status_subject(struct pl_api_request *r, struct pl_str *ret, const ch
         bool given = pl_http_query_get(r->http->head.query, "user_id", r->http->arena, ret, &bad);
 
         *reason = "user_id is missing or cannot be decoded";
-        return given && !bad && ret->len > 0 && ret->len <= 128 ? PL_OK : PL_ERR_INVALID;
+        if (!given || bad || ret->len == 0 || ret->len > 128) {
+            return PL_ERR_INVALID;
+        }
+        return pl_api__ready(r, *ret, (struct pl_str){NULL, 0}) ? PL_OK : NOT_READY;
     }
     if (!pl_identity_of_request(r->node, r->http, &cr)) {
         return PL_ERR_INVALID;
     }
     if (cr.queue_id.len == 0 && cr.token.len > 0) {
         status = pl_identity_verify(r->node, cr.token, r->http->arena, &id);
+        *ret = id.claims.user_id;
+        if (status == PL_OK && !pl_api__ready(r, *ret, cr.queue_id)) {
+            return NOT_READY;
+        }
         if (status == PL_OK) {
             status = pl_identity_apply(r->node, &id.claims, true);
         }
-        *ret = id.claims.user_id;
+    } else if (!pl_api__ready(r, (struct pl_str){NULL, 0}, cr.queue_id)) {
+        return NOT_READY;
     } else {
         status = pl_identity_queue(r->node, &cr, r->http->arena, &id);
         if (status == PL_OK) {
@@ -500,6 +567,9 @@ void pl_api__status(struct pl_api_request *r)
     const char *reason = NULL;
     int status = status_subject(r, &user_id, &reason);
 
+    if (status == NOT_READY) {
+        return;
+    }
     if (status != PL_OK) {
         pl_api__error(r, status, reason);
         return;

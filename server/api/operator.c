@@ -7,18 +7,28 @@
 #include "server/api/api_priv.h"
 #include "server/base/metrics.h"
 
+static const char *health_of(const struct pl_node *n, const struct pl_bus_health *bus)
+{
+    if (n->draining) {
+        return "draining";
+    }
+    return strcmp(bus->status, "ok") == 0 ? "healthy" : "degraded";
+}
+
 void pl_api__health(struct pl_api_request *r)
 {
     const struct pl_node *n = r->node;
+    struct pl_bus_health bus;
     struct pl_hub_stats s;
     struct pl_buf out = {0};
     struct pl_writer w;
 
+    n->bus_health(n, &bus);
     pl_hub_stats(n->hub, &s);
     pl_writer_init(&w, r->to.codec, &out);
     pl_write_map(&w, 6);
     pl_write_key(&w, "status");
-    pl_write_cstr(&w, n->draining ? "draining" : "healthy");
+    pl_write_cstr(&w, health_of(n, &bus));
     pl_write_key(&w, "active_queues");
     pl_write_int(&w, (int64_t)s.queues);
     pl_write_key(&w, "pending_polls");
@@ -28,11 +38,15 @@ void pl_api__health(struct pl_api_request *r)
     pl_write_key(&w, "node");
     pl_write_cstr(&w, n->name);
     pl_write_key(&w, "bus");
-    pl_write_map(&w, 2);
+    pl_write_map(&w, 2 + (bus.error[0] != '\0'));
     pl_write_key(&w, "type");
-    pl_write_cstr(&w, "memory");
+    pl_write_cstr(&w, bus.type);
     pl_write_key(&w, "status");
-    pl_write_cstr(&w, "ok");
+    pl_write_cstr(&w, bus.status);
+    if (bus.error[0] != '\0') {
+        pl_write_key(&w, "error");
+        pl_write_cstr(&w, bus.error);
+    }
     pl_http_answer_buf(&r->to, 200, &out);
 }
 
@@ -55,18 +69,25 @@ void pl_api__livez(struct pl_api_request *r)
 
 void pl_api__readyz(struct pl_api_request *r)
 {
+    struct pl_bus_health bus;
     struct pl_buf out = {0};
     struct pl_writer w;
 
-    if (!r->node->draining) {
+    r->node->bus_health(r->node, &bus);
+    if (!r->node->draining && bus.reason_count == 0) {
         answer_state(r, "ready");
         return;
     }
     pl_writer_init(&w, r->to.codec, &out);
     pl_write_map(&w, 1);
     pl_write_key(&w, "reasons");
-    pl_write_array(&w, 1);
-    pl_write_cstr(&w, "draining");
+    pl_write_array(&w, bus.reason_count + r->node->draining);
+    if (r->node->draining) {
+        pl_write_cstr(&w, "draining");
+    }
+    for (size_t i = 0; i < bus.reason_count; i++) {
+        pl_write_cstr(&w, bus.reasons[i]);
+    }
     pl_http_answer(&r->to, 503, (struct pl_bytes){out.data, out.len}, "Retry-After: 1\r\n");
     pl_buf_done(&out);
 }
@@ -87,8 +108,10 @@ static uint64_t resident_bytes(void)
 
 static void set_gauges(const struct pl_node *n)
 {
+    struct pl_bus_health bus;
     struct pl_hub_stats s;
 
+    n->bus_health(n, &bus);
     pl_hub_stats(n->hub, &s);
     pl_metric_set(PL_S_QUEUES_WEBSOCKET, s.queues_websocket);
     pl_metric_set(PL_S_QUEUES_LONGPOLL, s.pending_polls);

@@ -37,6 +37,7 @@ static const struct route routes[] = {
     {"/realtime/update-subscriptions", POST, BACKEND, pl_api__update_subscriptions},
     {"/realtime/publish", POST, BACKEND, pl_api__publish},
     {"/realtime/disconnect", POST, BACKEND, pl_api__disconnect},
+    {"/realtime/connections", GET, BACKEND, pl_api__connections},
     {"/health", GET, ANYONE, pl_api__health},
     {"/realtime/health", GET, ANYONE, pl_api__health},
     {"/livez", GET, OPERATOR, pl_api__livez},
@@ -145,6 +146,9 @@ bool pl_api__client(struct pl_api_request *r, struct pl_identity *ret)
         pl_api__error(r, PL_ERR_INVALID, "the query cannot be decoded");
         return false;
     }
+    if (!pl_api__ready(r, (struct pl_str){NULL, 0}, cr.queue_id)) {
+        return false;
+    }
     status = pl_identity_queue(r->node, &cr, r->http->arena, ret);
     if (status == PL_ERR_QUEUE_NOT_FOUND && cr.queue_id.len == 0) {
         status = PL_ERR_INVALID;
@@ -243,7 +247,8 @@ static void on_request(void *arg, struct pl_http_conn *c, const struct pl_http_r
     } else if (route->fn == NULL) {
         pl_api__error(&r, PL_ERR_PROTOCOL, "this path is for a WebSocket handshake");
     } else {
-        route->fn(&r);
+        r.fn = route->fn;
+        r.fn(&r);
     }
 }
 

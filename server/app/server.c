@@ -10,11 +10,11 @@
 #include "protocol/status.h"
 #include "server/api/api.h"
 #include "server/app/dev.h"
+#include "server/app/node_bus.h"
 #include "server/base/alloc.h"
 #include "server/base/clock.h"
 #include "server/base/log.h"
 #include "server/base/metrics.h"
-#include "server/bus/memory.h"
 #include "server/transport/websocket.h"
 
 enum {
@@ -26,7 +26,7 @@ struct server {
     const struct pl_server_options *options;
     struct pl_config *cfg;
     struct pl_wheel wheel;
-    struct pl_memory_bus *bus;
+    struct pl_node_bus *bus;
     struct pl_hub *hub;
     struct pl_auth *auth;
     struct pl_net *net;
@@ -57,11 +57,7 @@ static int load(const struct pl_server_options *o, struct pl_dev_keys *dev_keys,
         (void)snprintf(err->text, sizeof(err->text),
                        "no key is configured: set auth.api_key (for your backend) or "
                        "auth.jwt_key (for clients), or try it out with --dev");
-    } else if (strcmp(cfg->bus_url, "memory:") != 0) {
-        (void)snprintf(
-            err->text, sizeof(err->text),
-            "bus.url = \"%s\": this version has the embedded bus, memory:", cfg->bus_url);
-    } else {
+    } else if (pl_node_bus_check(cfg, err->text, sizeof(err->text)) == PL_OK) {
         *ret_cfg = cfg;
         *ret_auth = auth;
         return PL_OK;
@@ -157,6 +153,7 @@ static void on_stop(void *arg, int signum)
     }
     s->node.draining = true;
     pl_log(PL_LOG_INFO, "stopping", PL_INT("signal", signum));
+    pl_hub_save_all(s->hub); /* the next node goes on from here */
     /* Held polls get an ordinary, empty answer that says goaway; WebSockets close 1012. */
     pl_hub_goaway(s->hub, PL_TRANSPORT_LONGPOLL, "draining", COME_BACK_WITHIN_MS);
     pl_hub_end_links(s->hub, PL_ERR_DRAINING);
@@ -187,19 +184,8 @@ static void name_node(struct server *s)
 static void make_core(struct server *s, uint64_t mono_ms, int64_t unix_ms)
 {
     pl_wheel_init(&s->wheel, mono_ms);
-    s->bus = pl_memory_bus_new(s->cfg, unix_ms);
-    s->hub = pl_hub_new(
-        &(struct pl_hub_options){
-            .cfg = s->cfg,
-            .bus_ops = &pl_memory_bus_ops,
-            .bus = s->bus,
-            .ring_is_log = true,
-            .wheel = &s->wheel,
-            .random = pl_random_bytes,
-            .epoch_start = pl_memory_bus_epoch(s->bus),
-        },
-        mono_ms, unix_ms);
-    pl_memory_bus_connect(s->bus, s->hub);
+    s->bus = pl_node_bus_new(s->cfg, s->name, &s->wheel, mono_ms, unix_ms);
+    s->hub = pl_node_bus_hub(s->bus);
     s->node = (struct pl_node){
         .cfg = s->cfg,
         .hub = s->hub,
@@ -211,6 +197,7 @@ static void make_core(struct server *s, uint64_t mono_ms, int64_t unix_ms)
         .dev = s->options->dev,
         .has_internal = s->cfg->server_internal_listen[0] != '\0',
     };
+    pl_node_bus_join(s->bus, &s->node);
 }
 
 static int make_net(struct server *s)
@@ -250,16 +237,16 @@ static void say_ready(const struct server *s)
     }
     fflush(stdout);
     pl_log(PL_LOG_INFO, "ready", PL_STR("node", s->name), PL_STR("address", address),
-           PL_STR("bus", s->cfg->bus_url), PL_STR("phase", pl_phase_name(s->cfg->transport_phase)));
+           PL_STR("bus", pl_node_bus_name(s->bus)),
+           PL_STR("phase", pl_phase_name(s->cfg->transport_phase)));
 }
 
+/* The bus's connections live on the net's loop, which runs them out. */
 static void unmake(struct server *s)
 {
+    pl_node_bus_leave(s->bus);
     pl_net_free(s->net);
-    if (s->hub != NULL) {
-        pl_hub_free(s->hub);
-    }
-    pl_memory_bus_free(s->bus);
+    pl_node_bus_free(s->bus);
     pl_auth_free(s->auth);
     pl_config_free(s->cfg);
     pl_deflate_done();
@@ -279,6 +266,8 @@ int pl_server_run(const struct pl_server_options *o)
         make_core(s, pl_clock_mono_ms(), pl_clock_unix_ms());
         status = make_net(s);
         if (status == 0) {
+            pl_node_bus_connect(s->bus, pl_net_loop(s->net),
+                                pl_net_address(s->net, PL_LISTENER_MAIN));
             say_ready(s);
             pl_net_run(s->net);
             pl_log(PL_LOG_INFO, "stopped", PL_STR("node", s->name));

@@ -307,6 +307,11 @@ void pl_net_on_signal(struct pl_net *n, int signum, void (*fn)(void *arg, int si
     uv_signal_start(&s->handle, on_signal, signum);
 }
 
+struct uv_loop_s *pl_net_loop(struct pl_net *n)
+{
+    return &n->loop;
+}
+
 void pl_net_run(struct pl_net *n)
 {
     uv_run(&n->loop, UV_RUN_DEFAULT);

@@ -152,6 +152,9 @@ int pl_net_new(const struct pl_net_options *o, struct pl_net **ret, char *err, s
 /* "127.0.0.1:8888" as bound (port 0 replaced). NULL: that listener is not configured. */
 const char *pl_net_address(const struct pl_net *n, enum pl_listener l);
 
+/* The loop, for what else lives on it: a bus. */
+struct uv_loop_s *pl_net_loop(struct pl_net *n);
+
 /* Calls fn(arg) on the loop when the signal comes. SIGPIPE is ignored by the net. */
 void pl_net_on_signal(struct pl_net *n, int signum, void (*fn)(void *arg, int signum), void *arg);
 

@@ -8,6 +8,10 @@
 #include "server/base/alloc.h"
 #include "server/base/list.h"
 
+enum {
+    SETTLE_MS = 1000
+};
+
 /* A held poll: all that one client costs while it waits, beside its connection and its queue. */
 struct poll {
     struct pl_waiting waiting; /* the connection's user pointer */
@@ -110,7 +114,8 @@ void pl_longpoll_start(const struct pl_http_to *to, struct pl_queue *q, int64_t 
     pl_timer_set(to->node->wheel, &p->timer, pl_hub_mono_ms(to->node->hub) + (uint64_t)hold_ms);
     pl_queue_attach(q, &p->link, position);
     pl_queue_writable(q);
-    if (hold_ms == 0) {
-        pl_queue_answer_empty(q); /* unless it has been answered */
+    /* Unless it has been answered. What is on its way from the bus is worth a moment. */
+    if (hold_ms == 0 && pl_queue_answer_settled(q)) {
+        pl_timer_set(to->node->wheel, &p->timer, pl_hub_mono_ms(to->node->hub) + SETTLE_MS);
     }
 }

@@ -224,6 +224,38 @@ static void start_publish(struct run *r, pl_message_done_fn *done, void *arg)
         &r->m->publish, 1, NULL, on_published, p);
 }
 
+/* ---- what is kept before it is answered ---- */
+
+struct keeping {
+    pl_message_done_fn *done;
+    void *arg;
+    struct pl_buf reply;
+    struct pl_buf failure; /* instead, if the bus does not keep it */
+};
+
+static void on_kept(void *arg, int status)
+{
+    struct keeping *k = arg;
+
+    k->done(k->arg, status == PL_OK ? &k->reply : &k->failure);
+    pl_buf_done(&k->reply);
+    pl_buf_done(&k->failure);
+    free(k);
+}
+
+/* The reply is given when the queue is kept as it is now: the next node knows it, too. */
+static void reply_when_kept(struct run *r, pl_message_done_fn *done, void *arg)
+{
+    struct keeping *k = pl_alloc(sizeof(*k));
+
+    *k = (struct keeping){.done = done, .arg = arg, .reply = *r->out};
+    *r->out = (struct pl_buf){0};
+    write_error_reply(r, PL_ERR_BUS);
+    k->failure = *r->out;
+    *r->out = (struct pl_buf){0};
+    pl_queue_when_saved(r->from->queue, on_kept, k);
+}
+
 /* ---- dispatch ---- */
 
 static int (*const ops[])(struct run *r) = {
@@ -232,6 +264,11 @@ static int (*const ops[])(struct run *r) = {
     [PL_OP_SUBSCRIBE] = op_subscribe, [PL_OP_UNSUBSCRIBE] = op_unsubscribe,
     [PL_OP_PUBLISH] = check_publish,  [PL_OP_REFRESH] = op_refresh,
 };
+
+static bool changes_queue(enum pl_op op)
+{
+    return op == PL_OP_SUBSCRIBE || op == PL_OP_UNSUBSCRIBE || op == PL_OP_REFRESH;
+}
 
 int pl_message_run(const struct pl_message_from *from, const struct pl_value *v, struct pl_arena *a,
                    pl_message_done_fn *done, void *arg)
@@ -258,6 +295,10 @@ int pl_message_run(const struct pl_message_from *from, const struct pl_value *v,
         status = ops[m.op](&r);
         if (status == PL_OK && m.op == PL_OP_PUBLISH) {
             start_publish(&r, done, arg);
+            return PL_OK;
+        }
+        if (status == PL_OK && changes_queue(m.op)) {
+            reply_when_kept(&r, done, arg);
             return PL_OK;
         }
     }

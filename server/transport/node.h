@@ -10,6 +10,21 @@
 #include "server/core/hub.h"
 #include "server/net/net.h"
 
+/* json: an array encoded in JSON, valid during the call; status is PL_OK or PL_ERR_BUS. */
+typedef void pl_connections_fn(void *arg, int status, struct pl_str json);
+
+/* How the bus is, for health pages. Strings are static or the bus's own. */
+enum {
+    PL_HEALTH_REASONS = 8
+};
+struct pl_bus_health {
+    const char *type;                       /* "memory", "redis" */
+    const char *status;                     /* "ok", "degraded" (slower: logs are read), "down" */
+    const char *error;                      /* of the last try, while it is not ok; "" */
+    const char *reasons[PL_HEALTH_REASONS]; /* why the node is not ready; for /readyz */
+    size_t reason_count;
+};
+
 /* One parleyd process, as the edges see it: what a request or a message needs to be answered. Made
  * by server/app. */
 struct pl_node {
@@ -23,6 +38,12 @@ struct pl_node {
     bool has_internal;   /* server.internal_listen is set */
     bool draining;
     int64_t phase_since_ms; /* unix: when the phase came into force here */
+    void *bus;              /* for the next two */
+    /* Sets the bus's gauges, too. */
+    void (*bus_health)(const struct pl_node *n, struct pl_bus_health *ret);
+    /* A user's queues on all nodes, answered once; NULL: this node is the only one. */
+    void (*connections)(struct pl_node *n, struct pl_str user_id, pl_connections_fn *done,
+                        void *arg);
 };
 
 #endif

@@ -12,6 +12,7 @@ struct publishing {
     enum pl_series source;
     uint64_t begun_us;
     uint64_t delivered_before;
+    const struct pl_hub *hub;
 };
 
 static uint64_t delivered(void)
@@ -29,7 +30,8 @@ static void on_published(void *arg, int status, const int64_t *ids, size_t count
     } else {
         pl_metric_add(PL_S_PUBLISH_ERRORS, 1);
     }
-    if (recipients > 0) {
+    /* Where the bus answers later, what was delivered meanwhile may be others'. */
+    if (recipients > 0 && pl_hub_is_embedded(p->hub)) {
         pl_metric_observe_us(PL_S_DELIVERY_LATENCY, pl_clock_mono_us() - p->begun_us, recipients);
     }
     p->done(p->arg, status, ids, count);
@@ -61,7 +63,7 @@ void pl_publish_events(const struct pl_publish_from *from, const struct pl_publi
     struct pl_buf *bodies = pl_alloc(count * sizeof(*bodies));
     char now[PL_RFC3339_SIZE];
 
-    *p = (struct publishing){done, arg, from->source, pl_clock_mono_us(), delivered()};
+    *p = (struct publishing){done, arg, from->source, pl_clock_mono_us(), delivered(), h};
     pl_format_rfc3339(pl_hub_unix_ms(h), now);
     for (size_t i = 0; i < count; i++) {
         pl_event_write_body(&events[i], now, &bodies[i]);

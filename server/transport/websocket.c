@@ -13,14 +13,31 @@
 
 enum {
     PENDING_FRAMES = 64, /* replies a client that does not read may leave behind */
+    EARLY_BYTES = 65536, /* messages sent before welcome */
     RETRY_AFTER_MS = 1000,
 };
 
-/* What came with the upgrade, until the socket is open. */
+/* A message that came before welcome could be said. */
+struct early {
+    struct pl_list node;
+    bool text;
+    size_t len;
+    char data[];
+};
+
+/* From the upgrade, or from hello, until welcome: what the client said, while the bus is asked for
+ * its queue or keeps a new one. Survives the socket while the bus is asked. */
 struct opening {
+    struct websocket *ws; /* NULL: the socket has gone */
+    struct pl_hub *hub;
     struct pl_str token, queue_id;
     int64_t cursor; /* -1: none */
+    int64_t publish_until_ms;
+    struct pl_list early;
+    size_t early_bytes;
     bool bad_query;
+    bool asked;                  /* of the bus, which answers with this */
+    char made[PL_QUEUE_ID_SIZE]; /* the new queue that is being kept */
     char text[];
 };
 
@@ -29,7 +46,7 @@ struct websocket {
     struct pl_timer timer; /* hello timeout, ping, liveness */
     struct pl_node *node;
     struct pl_ws_conn *conn;   /* NULL before it is open and after it is closed */
-    struct opening *opening;   /* freed once open */
+    struct opening *opening;   /* until welcome; NULL while hello is waited for */
     struct pl_list calls;      /* messages whose reply is still to come */
     struct pl_frame **pending; /* replies not taken yet, PENDING_FRAMES at most */
     uint64_t received_ms, sent_ms;
@@ -246,57 +263,6 @@ static void send_welcome(struct websocket *ws, bool resumed)
     send_or_keep(ws, pl_frame_new(ws->link.codec, &out));
 }
 
-/* A new queue for a token: also where the one it asked for is gone. */
-static int open_new(struct websocket *ws, const struct pl_claims *c, bool was_gone, int64_t cursor,
-                    struct pl_queue **ret)
-{
-    int status = pl_identity_new_queue(ws->node, c, cursor, ret);
-
-    if (status == PL_OK && was_gone && cursor < 0) {
-        pl_queue_require_catchup(*ret);
-    }
-    return status;
-}
-
-/* hello, said by a message or by the upgrade itself. cursor < 0: none. */
-static void open_queue(struct websocket *ws, const struct pl_credentials *cr, int64_t cursor,
-                       struct pl_arena *a)
-{
-    struct pl_identity id;
-    struct pl_queue *q = NULL;
-    bool resumed = false;
-    int status;
-
-    if (cr->queue_id.len == 0 && cr->token.len > 0) {
-        id = (struct pl_identity){0};
-        status = pl_identity_verify(ws->node, cr->token, a, &id);
-        if (status == PL_OK) {
-            status = open_new(ws, &id.claims, false, cursor, &q);
-        }
-    } else {
-        status = pl_identity_queue(ws->node, cr, a, &id);
-        q = id.queue;
-        resumed = status == PL_OK;
-        if (status == PL_ERR_QUEUE_NOT_FOUND && id.has_token) {
-            status = open_new(ws, &id.claims, true, cursor, &q);
-        }
-    }
-    if (status != PL_OK) {
-        close_with(ws, status);
-        return;
-    }
-    ws->said_hello = true;
-    if (id.has_token) {
-        ws->publish_until_ms = pl_identity_publish_until_ms(ws->node, &id.claims);
-    }
-    pl_queue_attach(q, &ws->link, cursor);
-    send_welcome(ws, resumed);
-    if (ws->link.queue != NULL) {
-        pl_queue_writable(ws->link.queue);
-    }
-    arm(ws);
-}
-
 static struct pl_str keep(char **at, struct pl_str s)
 {
     struct pl_str kept = {*at, s.len};
@@ -308,6 +274,202 @@ static struct pl_str keep(char **at, struct pl_str s)
     return kept;
 }
 
+static struct opening *opening_new(struct websocket *ws, struct pl_str token,
+                                   struct pl_str queue_id, int64_t cursor)
+{
+    struct opening *o = pl_alloc(sizeof(*o) + token.len + queue_id.len + 1);
+    char *at = o->text;
+
+    o->ws = ws;
+    o->hub = ws->node->hub;
+    o->token = keep(&at, token);
+    o->queue_id = keep(&at, queue_id);
+    o->cursor = cursor;
+    pl_list_init(&o->early);
+    return o;
+}
+
+static void opening_free(struct opening *o)
+{
+    pl_list_foreach_safe(n, &o->early) {
+        free(pl_container_of(n, struct early, node));
+    }
+    free(o);
+}
+
+/* The socket goes, or has said welcome: whoever still has an answer for it finds nobody. */
+static void leave_opening(struct websocket *ws)
+{
+    struct opening *o = ws->opening;
+
+    ws->opening = NULL;
+    if (o != NULL && o->asked) {
+        o->ws = NULL;
+    } else if (o != NULL) {
+        opening_free(o);
+    }
+}
+
+/* Fails with this status; the opening is over. */
+static void opening_failed(struct websocket *ws, int status)
+{
+    leave_opening(ws);
+    close_with(ws, status);
+}
+
+static void handle_message(struct websocket *ws, const void *data, size_t len, bool text);
+
+static void welcome(struct websocket *ws, struct pl_queue *q, bool resumed)
+{
+    struct opening *o = ws->opening;
+
+    ws->publish_until_ms = o->publish_until_ms;
+    ws->opening = NULL;
+    pl_queue_attach(q, &ws->link, o->cursor);
+    send_welcome(ws, resumed);
+    if (ws->link.queue != NULL) {
+        pl_queue_writable(ws->link.queue);
+    }
+    arm(ws);
+    pl_list_foreach(n, &o->early) {
+        const struct early *m = pl_container_of(n, struct early, node);
+
+        if (!ws->closing) {
+            handle_message(ws, m->data, m->len, m->text);
+        }
+    }
+    opening_free(o);
+}
+
+/* What the bus had to say has come: false if there is nobody any more to tell. */
+static bool go_on(struct opening *o)
+{
+    o->asked = false;
+    if (o->ws == NULL) {
+        opening_free(o);
+        return false;
+    }
+    return true;
+}
+
+static void on_saved(void *arg, int status)
+{
+    struct opening *o = arg;
+    struct pl_hub *h = o->hub;
+    struct pl_queue *q = pl_queue_find(h, (struct pl_str){o->made, PL_QUEUE_ID_SIZE - 1});
+    struct websocket *ws = o->ws;
+    bool gone = ws == NULL || ws->closing || status != PL_OK;
+
+    if (gone && q != NULL) {
+        pl_queue_end(q, PL_OK); /* nobody will know its id */
+    }
+    if (!go_on(o)) {
+        return;
+    }
+    if (gone || q == NULL) {
+        opening_failed(ws, status != PL_OK ? status : PL_ERR_BUS);
+    } else {
+        welcome(ws, q, false);
+    }
+}
+
+/* A new queue for a token: also where the one it asked for is gone. */
+static void open_new(struct websocket *ws, const struct pl_claims *c, bool was_gone)
+{
+    struct opening *o = ws->opening;
+    struct pl_queue *q;
+    int status = pl_identity_new_queue(ws->node, c, o->cursor, &q);
+
+    if (status != PL_OK) {
+        opening_failed(ws, status);
+        return;
+    }
+    if (was_gone && o->cursor < 0) {
+        pl_queue_require_catchup(q);
+    }
+    pl_queue_id(q, o->made);
+    o->asked = true;
+    pl_queue_when_saved(q, on_saved, o);
+}
+
+/* Whatever is to be known of its user and queue is here. */
+static void open_queue(struct websocket *ws, struct pl_arena *a)
+{
+    struct opening *o = ws->opening;
+    struct pl_credentials cr = {o->token, o->queue_id};
+    struct pl_identity id = {.queue = NULL};
+    int status = cr.queue_id.len > 0 ? pl_identity_queue(ws->node, &cr, a, &id)
+                                     : pl_identity_verify(ws->node, cr.token, a, &id);
+
+    if (id.has_token) {
+        o->publish_until_ms = pl_identity_publish_until_ms(ws->node, &id.claims);
+    }
+    if (status == PL_OK && id.queue != NULL) {
+        welcome(ws, id.queue, true);
+    } else if (id.has_token && (status == PL_OK || status == PL_ERR_QUEUE_NOT_FOUND)) {
+        open_new(ws, &id.claims, cr.queue_id.len > 0);
+    } else {
+        opening_failed(ws, status);
+    }
+}
+
+static void on_ready(void *arg, int status)
+{
+    struct opening *o = arg;
+    struct websocket *ws = o->ws;
+    struct pl_arena a = {0};
+
+    if (!go_on(o)) {
+        return;
+    }
+    if (status != PL_OK || ws->closing) {
+        opening_failed(ws, status);
+    } else {
+        open_queue(ws, &a);
+    }
+    pl_arena_done(&a);
+}
+
+/* hello, said by a message or by the upgrade itself: ws->opening holds it. */
+static void start_opening(struct websocket *ws)
+{
+    struct opening *o = ws->opening;
+    struct pl_hub *h = ws->node->hub;
+    struct pl_identity id = {.queue = NULL};
+    struct pl_arena a = {0};
+    int status = o->token.len > 0 ? pl_identity_verify(ws->node, o->token, &a, &id) : PL_OK;
+
+    ws->said_hello = true;
+    if (status != PL_OK) {
+        opening_failed(ws, status);
+    } else if (pl_hub_asks(h, id.claims.user_id, o->queue_id)) {
+        o->asked = true;
+        pl_hub_prepare(h, id.claims.user_id, o->queue_id, on_ready, o);
+        arm(ws);
+    } else {
+        open_queue(ws, &a);
+    }
+    pl_arena_done(&a);
+}
+
+/* A message that comes before welcome waits for it. */
+static void keep_early(struct websocket *ws, const void *data, size_t len, bool text)
+{
+    struct opening *o = ws->opening;
+    struct early *m;
+
+    o->early_bytes += len + sizeof(*m);
+    if (o->early_bytes > EARLY_BYTES) {
+        opening_failed(ws, PL_ERR_RATE_LIMITED);
+        return;
+    }
+    m = pl_alloc(sizeof(*m) + len);
+    m->text = text;
+    m->len = len;
+    memcpy(m->data, data, len);
+    pl_list_append(&o->early, &m->node);
+}
+
 void pl_websocket_accept(struct pl_node *n, struct pl_http_conn *c,
                          const struct pl_http_request *rq)
 {
@@ -317,7 +479,7 @@ void pl_websocket_accept(struct pl_node *n, struct pl_http_conn *c,
     const char *protocol = "";
     enum pl_codec codec = PL_JSON;
     struct websocket *ws;
-    char *at;
+    int64_t position = -1;
     bool bad_cursor = false;
     bool bad_query = !pl_identity_of_request(n, rq, &cr);
     bool has_cursor =
@@ -332,13 +494,9 @@ void pl_websocket_accept(struct pl_node *n, struct pl_http_conn *c,
     ws->link = (struct pl_link){.ops = &websocket_ops, .codec = (uint8_t)codec};
     pl_list_init(&ws->calls);
     pl_timer_init(&ws->timer, on_timer);
-    ws->opening = pl_alloc(sizeof(*ws->opening) + cr.token.len + cr.queue_id.len + 1);
-    at = ws->opening->text;
-    ws->opening->token = keep(&at, cr.token);
-    ws->opening->queue_id = keep(&at, cr.queue_id);
-    ws->opening->cursor = -1;
-    ws->opening->bad_query =
-        bad_query || bad_cursor || (has_cursor && !pl_parse_cursor(cursor, &ws->opening->cursor));
+    bad_query |= bad_cursor || (has_cursor && !pl_parse_cursor(cursor, &position));
+    ws->opening = opening_new(ws, cr.token, cr.queue_id, position);
+    ws->opening->bad_query = bad_query;
     pl_http_accept_websocket(c, protocol, codec, ws);
 }
 
@@ -346,22 +504,19 @@ static void on_opened(void *arg, struct pl_ws_conn *c, void *user)
 {
     struct websocket *ws = user;
     struct opening *o = ws->opening;
-    struct pl_arena a = {0};
 
     (void)arg;
     ws->conn = c;
-    ws->opening = NULL;
     ws->received_ms = ws->sent_ms = now_ms(ws);
     if (o->bad_query) {
-        close_with(ws, PL_ERR_INVALID);
+        opening_failed(ws, PL_ERR_INVALID);
     } else if (o->token.len > 0 || o->queue_id.len > 0) {
-        open_queue(ws, &(struct pl_credentials){o->token, o->queue_id}, o->cursor, &a);
+        start_opening(ws);
     } else {
+        leave_opening(ws);
         pl_timer_set(ws->node->wheel, &ws->timer,
                      now_ms(ws) + (uint64_t)ws->node->cfg->websocket_hello_timeout);
     }
-    pl_arena_done(&a);
-    free(o);
 }
 
 /* ---- messages ---- */
@@ -418,28 +573,22 @@ static void first_message(struct websocket *ws, const struct pl_value *v, struct
     } else if (pl_parse_message(v, a, &limits, &m, &error) != PL_OK) {
         close_with(ws, PL_ERR_INVALID);
     } else {
-        open_queue(ws, &(struct pl_credentials){m.token, m.queue_id},
-                   m.has_last_event_id ? m.last_event_id : -1, a);
+        ws->opening =
+            opening_new(ws, m.token, m.queue_id, m.has_last_event_id ? m.last_event_id : -1);
+        if (m.token.len == 0 && m.queue_id.len == 0) {
+            opening_failed(ws, PL_ERR_UNAUTHORIZED);
+        } else {
+            start_opening(ws);
+        }
     }
 }
 
-static void on_message(void *arg, struct pl_ws_conn *c, const void *data, size_t len, bool text)
+static void handle_message(struct websocket *ws, const void *data, size_t len, bool text)
 {
-    struct websocket *ws = pl_ws_user(c);
     const struct pl_value *v;
     struct pl_arena a = {0};
-    int status;
+    int status = pl_decode(ws->link.codec, data, len, &a, &v, NULL);
 
-    (void)arg;
-    if (ws->closing) {
-        return;
-    }
-    ws->received_ms = now_ms(ws);
-    if (text != (ws->link.codec == PL_JSON)) {
-        close_with(ws, PL_ERR_MALFORMED);
-        return;
-    }
-    status = pl_decode(ws->link.codec, data, len, &a, &v, NULL);
     if (status != PL_OK) {
         close_with(ws, text && status == PL_ERR_UTF8 ? PL_ERR_UTF8 : PL_ERR_MALFORMED);
     } else if (!ws->said_hello) {
@@ -448,6 +597,24 @@ static void on_message(void *arg, struct pl_ws_conn *c, const void *data, size_t
         run_message(ws, v, &a);
     }
     pl_arena_done(&a);
+}
+
+static void on_message(void *arg, struct pl_ws_conn *c, const void *data, size_t len, bool text)
+{
+    struct websocket *ws = pl_ws_user(c);
+
+    (void)arg;
+    if (ws->closing) {
+        return;
+    }
+    ws->received_ms = now_ms(ws);
+    if (text != (ws->link.codec == PL_JSON)) {
+        close_with(ws, PL_ERR_MALFORMED);
+    } else if (ws->opening != NULL) {
+        keep_early(ws, data, len, text);
+    } else {
+        handle_message(ws, data, len, text);
+    }
 }
 
 static void on_pong(void *arg, struct pl_ws_conn *c)
@@ -485,7 +652,7 @@ static void websocket_free(struct websocket *ws)
     }
     pl_timer_cancel(ws->node->wheel, &ws->timer);
     drop_pending(ws);
-    free(ws->opening);
+    leave_opening(ws);
     free(ws);
 }
 
