@@ -39,13 +39,15 @@ struct pl_cli_args {
     const struct pl_cli_command *command; /* NULL: none was named */
     bool help, version;
     const char *config, *key, *url, *api_key, *token, *user, *type, *data, *exclude_user;
+    const char *bus, *prefix, *community, *channel;
     struct pl_cli_list set, communities, channels;
     int64_t ttl_ms; /* default 1 h */
-    int64_t count;  /* 0: no end */
-    int64_t since;  /* -1: not given */
-    int transport;  /* enum pl_cli_transport */
-    int codec;      /* enum pl_codec */
-    bool no_publish, json, once;
+    int64_t block_ms;
+    int64_t count; /* 0: no end, or the command's default */
+    int64_t since; /* -1: not given */
+    int transport; /* enum pl_cli_transport */
+    int codec;     /* enum pl_codec */
+    bool no_publish, json, once, all, control;
 };
 
 struct pl_cli_command {

@@ -13,6 +13,9 @@ int pl_cli_token(const struct pl_cli_args *args);
 int pl_cli_publish(const struct pl_cli_args *args);
 int pl_cli_watch(const struct pl_cli_args *args);
 int pl_cli_stats(const struct pl_cli_args *args);
+int pl_cli_nodes(const struct pl_cli_args *args);
+int pl_cli_log(const struct pl_cli_args *args);
+int pl_cli_kick(const struct pl_cli_args *args);
 int pl_cli_check_config(const struct pl_cli_args *args);
 
 /* Says it, and returns `status`. */

@@ -29,6 +29,26 @@ static const struct pl_cli_command commands[] = {
      "Reads /metrics and /health; rates and latencies are those of the last second. The server\n"
      "answers these to its own machine only, or on server.internal_listen.",
      pl_cli_stats},
+    {"nodes", "list the nodes of a redis bus", "nodes [--bus URL] [--all]",
+     "Each node says every few seconds, in Redis, who it is: that is what is printed. One that "
+     "has\n"
+     "been silent for four times as long is gone. The bus is that of parleyd: --config,\n"
+     "PARLEY_BUS_URL, or --bus.\n\n"
+     "  parley nodes --bus redis://127.0.0.1:6379",
+     pl_cli_nodes},
+    {"log", "print a channel's log on a redis bus", "log --community ID [options]",
+     "A line per event, the newest last: id, time, tag, and the event as clients see it. Whom it\n"
+     "was kept from is said before it; --json says all. --control prints the changes of users'\n"
+     "memberships instead.\n\n"
+     "  parley log --community 42 --bus redis://127.0.0.1:6379\n"
+     "  parley log --channel room:7 --since 1234567890 --limit 1000 --json",
+     pl_cli_log},
+    {"kick", "end a user's queues as a backend does", "kick --user ID [--block TIME]",
+     "Closes the user's links, ends the queues and refuses the tokens made before. Prints how "
+     "many\n"
+     "queues there were.\n\n"
+     "  parley kick --user 7 --block 60s --config parley.conf",
+     pl_cli_kick},
     {"check-config", "check a configuration without starting a server",
      "check-config [--config FILE] [--set S.K=V]",
      "Reads the configuration as parleyd does, and its keys. Status 2 and one sentence if "

@@ -10,7 +10,8 @@ enum kind {
     BYTES_GAUGE,
     COUNTER,
     BYTES_COUNTER,
-    LATENCY
+    LATENCY,
+    BUS
 };
 
 struct row {
@@ -41,6 +42,7 @@ static const struct row rows[] = {
     {"resumes", "realtime_resumes_total", COUNTER, true},
     {"catch-ups", "realtime_catchup_required_total", COUNTER, true},
     {"closes", "realtime_websocket_closes_total", COUNTER, true},
+    {"bus", NULL, BUS, false},
     {"rings", "realtime_ring_bytes", BYTES_GAUGE, false},
     {"memory", "process_resident_memory_bytes", BYTES_GAUGE, false},
 };
@@ -154,6 +156,42 @@ static double number_member(const struct pl_value *v, const char *key)
                                      : 0;
 }
 
+/* How events arrive, in words; the numbers are those of the metric's help. */
+static void append_feed(struct pl_buf *out, const struct pl_cli_stats *s)
+{
+    static const char *const feeds[] = {"no feed", "reading logs", "Pub/Sub"};
+    static const char *const breakers[] = {"connected", "connecting", "not connected"};
+    double feed, breaker;
+
+    if (pl_cli_metrics_find(s->after, PL_LIT("realtime_bus_breaker_state"), PL_LIT(""), &breaker) &&
+        pl_cli_metrics_find(s->after, PL_LIT("realtime_bus_feed"), PL_LIT(""), &feed)) {
+        pl_buf_printf(out, "%s, %s   canary ",
+                      breaker >= 0 && breaker < 3 ? breakers[(int)breaker] : "?",
+                      feed >= 0 && feed < 3 ? feeds[(int)feed] : "?");
+        append_latency(out, s, "realtime_bus_canary_seconds");
+    } else {
+        pl_buf_append_byte(out, '-');
+    }
+}
+
+/* A memory bus has nothing to connect to. */
+static void append_bus(struct pl_buf *out, const struct pl_cli_stats *s)
+{
+    struct pl_arena arena = {0};
+    const struct pl_value *v = NULL, *type = NULL;
+
+    if (s->health.len > 0 &&
+        pl_decode(PL_JSON, s->health.s, s->health.len, &arena, &v, NULL) == 0) {
+        type = pl_value_get(pl_value_get(v, "bus"), "type");
+    }
+    if (type && type->type == PL_STRING && pl_str_eq(type->u.string, PL_LIT("memory"))) {
+        append(out, type->u.string);
+    } else {
+        append_feed(out, s);
+    }
+    pl_arena_done(&arena);
+}
+
 static void append_health(struct pl_buf *out, struct pl_str health)
 {
     char uptime[PL_CLI_TEXT_SIZE];
@@ -195,6 +233,8 @@ void pl_cli_stats_render(const struct pl_cli_stats *s, struct pl_buf *out)
         pl_buf_printf(out, "%-15s ", rows[i].title);
         if (rows[i].kind == LATENCY) {
             append_latency(out, s, rows[i].metric);
+        } else if (rows[i].kind == BUS) {
+            append_bus(out, s);
         } else {
             append_series(out, s, &rows[i]);
         }

@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "protocol/utf8.h"
+
 static const int64_t second_ms = 1000, minute_s = 60, hour_s = 3600, day_s = 86400;
 static const int64_t most_ms = INT64_C(3652) * 86400 * 1000;
 
@@ -103,4 +105,35 @@ void pl_cli_format_seconds(double s, char out[PL_CLI_TEXT_SIZE])
     } else {
         snprintf(out, PL_CLI_TEXT_SIZE, "%.1f s", s);
     }
+}
+
+/* ASCII's control characters and, in UTF-8, those from U+0080 to U+009F. */
+static bool has_controls(struct pl_str s)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        unsigned char c = (unsigned char)s.s[i],
+                      next = i + 1 < s.len ? (unsigned char)s.s[i + 1] : 0;
+
+        if (c < 0x20 || c == 0x7f || (c == 0xc2 && next < 0xa0)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+struct pl_str pl_cli_printable(struct pl_str s, struct pl_arena *a)
+{
+    char *copy;
+
+    if (pl_utf8_valid(s.s, s.len) && !has_controls(s)) {
+        return s;
+    }
+    copy = pl_arena_alloc(a, s.len);
+    memcpy(copy, s.s, s.len);
+    for (size_t i = 0; i < s.len; i++) {
+        if (s.s[i] < 0x20 || s.s[i] > 0x7e) {
+            copy[i] = '?';
+        }
+    }
+    return (struct pl_str){copy, s.len};
 }

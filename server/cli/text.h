@@ -5,7 +5,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Numbers as people write and read them. Pure. */
+#include "protocol/value.h"
+
+/* Numbers as people write and read them, and texts that may be shown. Pure. */
 
 /* "500ms", "30s", "15m", "1h", "2d"; a bare number is seconds. Positive, at most ten years; else
  * false. */
@@ -24,5 +26,10 @@ void pl_cli_format_rate(double per_s, char out[PL_CLI_TEXT_SIZE]);
 void pl_cli_format_bytes(double n, char out[PL_CLI_TEXT_SIZE]);
 /* 0.00025 -> "250 us", 0.0125 -> "12.5 ms", 3 -> "3.0 s" */
 void pl_cli_format_seconds(double s, char out[PL_CLI_TEXT_SIZE]);
+
+/* Bytes of somebody else's: as they are if they are UTF-8 without control characters, which could
+ * give orders to a terminal; else an equally long copy in the arena with '?' for what is not plain
+ * ASCII. */
+struct pl_str pl_cli_printable(struct pl_str s, struct pl_arena *a);
 
 #endif

@@ -19,6 +19,9 @@ static const struct pl_cli_command commands[] = {
     {"publish", "sum of publish", "publish usage", "details of publish", never_run},
     {"watch", "sum of watch", "watch usage", "details of watch", never_run},
     {"stats", "sum of stats", "stats usage", "details of stats", never_run},
+    {"nodes", "sum of nodes", "nodes usage", "details of nodes", never_run},
+    {"log", "sum of log", "log usage", "details of log", never_run},
+    {"kick", "sum of kick", "kick usage", "details of kick", never_run},
     {"check-config", "sum of check-config", "check-config usage", "details of check-config",
      never_run},
     {0},
@@ -85,6 +88,31 @@ static void words_and_numbers_are_checked(void **state)
     assert_int_equal(PARSE("token", "--user", "7", "--ttl", "soon"), -1);
     assert_non_null(strstr(err.text, "15m"));
     assert_int_equal(PARSE("token", "--user", ""), -1);
+}
+
+static void options_that_share_a_field_belong_to_one_command_each(void **state)
+{
+    (void)state;
+    assert_int_equal(PARSE("log", "--community", "42", "--limit", "5", "--since", "0", "--bus",
+                           "redis://h", "--prefix", "p", "--json"),
+                     0);
+    assert_string_equal(args.community, "42");
+    assert_int_equal(args.communities.count, 0);
+    assert_int_equal(args.count, 5);
+    assert_int_equal(args.since, 0);
+    assert_string_equal(args.bus, "redis://h");
+    assert_string_equal(args.prefix, "p");
+    assert_true(args.json);
+    assert_int_equal(PARSE("log", "--count", "5"), -1);
+    assert_int_equal(PARSE("log", "--all"), -1);
+    assert_int_equal(PARSE("nodes", "--all"), 0);
+    assert_true(args.all);
+    assert_int_equal(PARSE("nodes", "--control"), -1);
+    assert_int_equal(PARSE("kick", "--block", "60s"), -1);
+    assert_non_null(strstr(err.text, "--user"));
+    assert_int_equal(PARSE("kick", "--user", "7", "--block", "60s"), 0);
+    assert_int_equal(args.block_ms, 60000);
+    assert_int_equal(PARSE("kick", "--user", "7", "--block", "soon"), -1);
 }
 
 static void lists_grow_up_to_their_limit(void **state)
@@ -218,6 +246,7 @@ int main(void)
         cmocka_unit_test(a_command_and_its_options_are_read_in_both_spellings),
         cmocka_unit_test(what_is_not_given_has_its_default),
         cmocka_unit_test(words_and_numbers_are_checked),
+        cmocka_unit_test(options_that_share_a_field_belong_to_one_command_each),
         cmocka_unit_test(lists_grow_up_to_their_limit),
         cmocka_unit_test(only_the_first_equals_sign_ends_the_name),
         cmocka_unit_test(unknown_things_are_named_with_where_to_look),

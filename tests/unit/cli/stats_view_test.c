@@ -85,6 +85,24 @@ static void long_lists_leave_out_what_is_zero(void **state)
     assert_null(strstr(text, "longpoll"));
 }
 
+static void the_bus_is_one_line(void **state)
+{
+    static const char metrics[] = "realtime_bus_breaker_state 1\n"
+                                  "realtime_bus_feed 2\n"
+                                  "realtime_bus_canary_seconds_bucket{le=\"0.001\"} 2\n"
+                                  "realtime_bus_canary_seconds_bucket{le=\"+Inf\"} 2\n";
+
+    (void)state;
+    assert_non_null(strstr(render("", metrics, "{\"bus\":{\"type\":\"redis\"}}"),
+                           "\nbus             connecting, Pub/Sub   canary p50 500 us"));
+    assert_non_null(strstr(render("", metrics, ""), "\nbus             connecting, Pub/Sub"));
+    assert_non_null(strstr(render("", metrics, "{\"bus\":{\"type\":\"memory\"}}"),
+                           "\nbus             memory\n"));
+    assert_non_null(strstr(render("", "realtime_bus_feed 7\nrealtime_bus_breaker_state -1\n", ""),
+                           "\nbus             ?, ?   canary -\n"));
+    assert_non_null(strstr(render("", older, ""), "\nbus             -\n"));
+}
+
 /* The rows are written by hand: a metric that was renamed would show a dash for ever. */
 static void every_row_is_found_in_what_the_server_exports(void **state)
 {
@@ -97,6 +115,7 @@ static void every_row_is_found_in_what_the_server_exports(void **state)
     }
     pl_metric_observe_us(PL_S_DELIVERY_LATENCY, 100, 1);
     pl_metric_observe_us(PL_S_LOOP_LAG, 100, 1);
+    pl_metric_observe_us(PL_S_BUS_CANARY, 100, 1);
     pl_metrics_export(&metrics);
     text = render("", pl_buf_cstr(&metrics), "");
     pl_buf_done(&metrics);
@@ -111,6 +130,7 @@ int main(void)
         cmocka_unit_test(counters_show_their_rate_since_the_earlier_look),
         cmocka_unit_test(a_restarted_server_has_no_rate),
         cmocka_unit_test(long_lists_leave_out_what_is_zero),
+        cmocka_unit_test(the_bus_is_one_line),
         cmocka_unit_test(every_row_is_found_in_what_the_server_exports),
     };
 

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -129,6 +130,40 @@ static void times_are_shown_in_a_fitting_unit(void **state)
     assert_string_equal(seconds(3), "3.0 s");
 }
 
+static const char *printable(struct pl_str s)
+{
+    static struct pl_arena arena;
+    struct pl_str clean = pl_cli_printable(s, &arena);
+
+    snprintf(out, sizeof(out), "%.*s", (int)clean.len, clean.s);
+    pl_arena_done(&arena);
+    return out;
+}
+
+static void texts_without_orders_to_a_terminal_stay_as_they_are(void **state)
+{
+    (void)state;
+    assert_string_equal(printable(PL_LIT("Grüße, web-1")), "Grüße, web-1");
+    assert_string_equal(printable(PL_LIT("")), "");
+    assert_string_equal(printable(PL_LIT("\xc2\xa0.")), "\xc2\xa0."); /* U+00A0 prints */
+}
+
+static void controls_and_broken_texts_become_question_marks(void **state)
+{
+    (void)state;
+    assert_string_equal(printable(PL_LIT("a\033[2Jb")), "a?[2Jb");
+    assert_string_equal(printable(PL_LIT("a\nb\x7f")), "a?b?");
+    assert_string_equal(printable(PL_LIT("a\0b")), "a?b");
+    assert_string_equal(printable(PL_LIT("a\x7f")), "a?");
+    assert_string_equal(printable(PL_LIT("a\xc2\x9b"
+                                         "b")),
+                        "a??b"); /* U+009B begins an order too */
+    assert_string_equal(printable(PL_LIT("a\xff"
+                                         "b")),
+                        "a?b");
+    assert_string_equal(printable(PL_LIT("ü\xc3")), "???");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -139,6 +174,8 @@ int main(void)
         cmocka_unit_test(rates_have_as_many_digits_as_help),
         cmocka_unit_test(bytes_climb_through_their_units),
         cmocka_unit_test(times_are_shown_in_a_fitting_unit),
+        cmocka_unit_test(texts_without_orders_to_a_terminal_stay_as_they_are),
+        cmocka_unit_test(controls_and_broken_texts_become_question_marks),
     };
 
     return cmocka_run_group_tests_name("cli/text", tests, NULL, NULL);
