@@ -203,6 +203,22 @@ class RawConn:
         return False
 
 
+# Where PL_TEST_BUS names a Redis, every server that does not say otherwise is on it, under a prefix of its own: what
+# holds on the embedded bus holds there.
+TEST_BUS = os.environ.get("PL_TEST_BUS")
+
+
+def embedded_only(why):
+    """For what is true of the embedded bus alone: skipped where PL_TEST_BUS is set."""
+    return unittest.skipIf(TEST_BUS, f"of the embedded bus only: {why}")
+
+
+def settle():
+    """On Redis a publish is answered before, or after, its announcement has come: a poll that does not wait may miss it."""
+    if TEST_BUS:
+        time.sleep(0.05)
+
+
 class Server:
     """One parleyd. Options are keywords with the dot written as two underscores: queue__ttl="2s"."""
 
@@ -210,7 +226,8 @@ class Server:
         self.args, self.env = list(args), env
         if key:
             options = {"auth__jwt_key": SECRET, "auth__api_key": API_KEY, **options}
-        self.options = {"server__listen": "127.0.0.1:0", **options}
+        bus = {"bus__url": TEST_BUS, "bus__prefix": f"test-{os.urandom(8).hex()}"} if TEST_BUS else {}
+        self.options = {"server__listen": "127.0.0.1:0", **bus, **options}
         self.process = None
         self.stdout, self.stderr = b"", b""
         self.address = self.internal = None
@@ -231,6 +248,8 @@ class Server:
             reader.start()
         try:
             until(self._ready, "the line `parleyd ready on http://…`", timeout=15)
+            if TEST_BUS and self.options.get("bus__url") == TEST_BUS:
+                until(self._serves, "/readyz on the bus of PL_TEST_BUS", timeout=15)
         except AssertionError as error:
             self.kill()
             raise AssertionError(f"{error}\nstdout: {self.stdout!r}\nstderr: {self.stderr.decode(errors='replace')}")
@@ -252,6 +271,14 @@ class Server:
         if internal:
             self.internal = (internal[1].decode().strip("[]"), int(internal[2]))
         return True
+
+    def _serves(self):
+        connection = http.client.HTTPConnection(*(self.internal or self.address), timeout=5)
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == 200
+        finally:
+            connection.close()
 
     def kill(self):
         if self.process is None:
@@ -436,6 +463,7 @@ class Poller:
 
     def drain(self, wait=0):
         """The events up to now. wait: seconds the first one may take. Fails on catchup_required."""
+        settle()
         events, value = [], self.poll(wait)
         while True:
             assert "catchup_required" not in value, value

@@ -5,8 +5,9 @@ import time
 
 import msgpack
 
-from harness import (API_KEY, JSON, MAX_INT, MSGPACK, Server, ServerCase, TestCase, encode, event, main, mint,
+from harness import (embedded_only, settle, API_KEY, JSON, MAX_INT, MSGPACK, Server, ServerCase, TestCase, encode, event, main, mint,
                      new_community, new_user, until)
+from wsclient import Ws
 
 CODECS = (JSON, MSGPACK)
 ORIGIN = "https://forum.example"
@@ -111,6 +112,7 @@ class Register(ServerCase):
 
 
 class Poll(ServerCase):
+    @embedded_only("a node hears of other channels with the next canary")
     def test_an_empty_poll_moves_the_cursor(self):
         client = self.server.register(new_user(), [new_community()])
         event_id = self.server.publish([new_community()])
@@ -547,6 +549,54 @@ class Disconnect(ServerCase):
             with self.subTest(body=body):
                 self.assert_error(self.server.post("/realtime/disconnect", body, api=True), 400)
         self.assert_error(self.server.post("/realtime/disconnect", {"user_id": 7}), 401)
+
+
+class Connections(ServerCase):
+    options = {"server__node": "left"}
+
+    def ask(self, user, **kw):
+        return self.server.get("/realtime/connections", api=True, user_id=user, **kw)
+
+    def test_a_user_s_queues_are_listed_with_their_links(self):
+        user, before = new_user(), time.time() * 1000
+        idle, held = self.server.register(user), self.server.register(user)
+        token = mint(user)
+        with held.hold(), Ws(self.server, token) as ws:
+            own = ws.expect("welcome")["queue_id"]
+            settle()
+            value = self.ask(user).value
+            self.assertEqual(value["user_id"], user)
+            found = {c["queue_id"]: c for c in value["connections"]}
+            self.assertEqual({q: c["transport"] for q, c in found.items()},
+                             {idle.queue_id: "none", held.queue_id: "longpoll", own: "websocket"})
+            for queue_id, connection in found.items():
+                self.assertEqual(set(connection), {"queue_id", "node", "transport", "since"})
+                self.assertEqual(connection["node"], "left")
+                if queue_id != idle.queue_id:
+                    self.assertTrue(before - 1000 <= connection["since"] <= time.time() * 1000 + 1000, connection)
+
+    def test_a_queue_from_the_list_can_be_ended(self):
+        user = new_user()
+        client = self.server.register(user)
+        (connection,) = self.ask(user).value["connections"]
+        self.assertEqual(self.server.api("disconnect", {"queue_id": connection["queue_id"]}), {"queues": 1})
+        self.assertEqual(self.ask(user).value["connections"], [])
+        self.assert_error(client.ask(), (403, 404))
+
+    def test_nobody_is_an_empty_list_in_both_codecs(self):
+        for user in (new_user(), "nobody-at-all"):
+            for codec in CODECS:
+                self.assertEqual(self.ask(user, codec=codec).value, {"user_id": user, "connections": []})
+
+    def test_it_is_for_backends_and_for_one_user(self):
+        self.server.register(7)
+        for answer in (self.server.get("/realtime/connections?user_id=7"),
+                       self.server.get("/realtime/connections?user_id=7", token=mint(7)),
+                       self.server.get("/realtime/connections?user_id=7", headers={"X-API-Key": "wrong"})):
+            self.assert_error(answer, 401)
+        for query in ("", "?user_id=", "?user_id=%ff", "?user_id=" + "a" * 129, "?user=7"):
+            self.assert_error(self.server.get("/realtime/connections" + query, api=True), 400)
+        self.assert_error(self.server.post("/realtime/connections?user_id=7", {}, api=True), 405)
 
 
 class Operators(ServerCase):

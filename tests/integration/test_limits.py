@@ -3,7 +3,7 @@
 import contextlib
 import time
 
-from harness import ServerCase, event, main, mint, new_community, new_user, until
+from harness import embedded_only, ServerCase, event, main, mint, new_community, new_user, until
 from wsclient import Closed, Ws, upgrade
 
 
@@ -105,6 +105,7 @@ class Rates(LimitCase):
         self.assertEqual(error["code"], "rate_limited")
         self.assertGreater(error["retry_after_ms"], 0)
 
+    @embedded_only("elsewhere a reply waits for the bus, and the close overtakes it")
     def test_messages_too_fast_on_a_websocket(self):
         """Each is refused with a reply, or the socket closes 4429: a burst of 20 is allowed before."""
         ws = self.open()

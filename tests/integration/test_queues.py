@@ -2,7 +2,7 @@
 
 import time
 
-from harness import Server, ServerCase, TestCase, event, main, mint, new_community, new_user, until
+from harness import embedded_only, Server, ServerCase, TestCase, event, main, mint, new_community, new_user, until
 from wsclient import Closed, Ws
 
 
@@ -112,6 +112,7 @@ class Cursors(QueueCase):
         ids = self.publish()
         self.assertEqual(client.ids(), ids)
 
+    @embedded_only("a node hears of other channels with the next canary")
     def test_empty_polls_and_pings_move_the_cursor(self):
         client = self.register()
         ws = self.resume(self.register())
@@ -306,6 +307,7 @@ class Expiry(QueueCase):
         self.assert_catchup(ws.expect("catchup_required"), "expired")
 
 
+@embedded_only("elsewhere the log is behind the ring")
 class Trimmed(QueueCase):
     options = {"channel__ring_events": "10"}
 
@@ -440,6 +442,7 @@ class NeverFalse(QueueCase):
         self.assertEqual(client.ids(), ids)
 
 
+@embedded_only("elsewhere queues outlive the process")
 class Restart(TestCase):
     def test_a_restart_of_a_memory_server_is_a_new_epoch_and_ids_still_grow(self):
         user, community = new_user(), new_community()
@@ -461,6 +464,7 @@ class Restart(TestCase):
             ws.close()
 
 
+@embedded_only("elsewhere the log is behind the ring")
 class TotalBytes(QueueCase):
     options = {"channel__total_bytes": "64KiB"}
 

@@ -9,7 +9,7 @@ import zlib
 
 import msgpack
 
-from harness import MAX_INT, Server, ServerCase, TestCase, event, main, mint, new_community, new_user, until
+from harness import embedded_only, MAX_INT, Server, ServerCase, TestCase, event, main, mint, new_community, new_user, until
 from wsclient import (BINARY, CLOSE, CONT, JSON_PROTOCOL, MSGPACK_PROTOCOL, PING, PONG, TEXT, Closed, RawWs, Ws,
                       deflated, handshake, upgrade)
 
@@ -313,6 +313,7 @@ class Operations(WsCase):
             self.assertEqual(message["events"], polled["events"])
             client.position = polled["last_event_id"]
 
+    @embedded_only("a node hears of other channels with the next canary")
     def test_ping_is_answered_by_pong_with_the_cursor(self):
         ws = self.open()
         event_id = self.server.publish([new_community()])
@@ -490,6 +491,7 @@ class Tokens(WsCase):
 class Liveness(WsCase):
     options = {"websocket__ping_interval": "300ms", "websocket__hello_timeout": "400ms"}
 
+    @embedded_only("a node hears of other channels with the next canary")
     def test_pings_come_when_it_is_quiet_and_carry_the_cursor(self):
         ws = self.open()
         self.assertEqual(ws.welcome["ping_interval_ms"], 300)
