@@ -21,7 +21,7 @@ static void write_registered(struct pl_buf *out, enum pl_codec codec, const stru
 
     pl_queue_id(q, id);
     pl_writer_init(&w, codec, out);
-    pl_write_map(&w, 6 + (others > 0));
+    pl_write_map(&w, 7 + (others > 0));
     pl_write_key(&w, "queue_id");
     pl_write_cstr(&w, id);
     pl_write_key(&w, "last_event_id");
@@ -38,6 +38,8 @@ static void write_registered(struct pl_buf *out, enum pl_codec codec, const stru
     pl_hub_write_transports(n->hub, pl_user_id(u), &w);
     pl_write_key(&w, "ping_interval_ms");
     pl_write_int(&w, n->cfg->websocket_ping_interval);
+    pl_write_key(&w, "node");
+    pl_write_cstr(&w, n->name);
 }
 
 /* The user's own queue of that id, or NULL. */

@@ -68,6 +68,12 @@ bool pl_api__ready(struct pl_api_request *r, struct pl_str user_id, struct pl_st
     if (r->is_ready || !pl_hub_asks(r->node->hub, user_id, queue_id)) {
         return true;
     }
+    /* A node that was stopped for a while wakes to requests whose clients have long gone on elsewhere:
+     * they must not take the queue back. */
+    if (pl_http_has_left(r->to.conn)) {
+        pl_http_answer_error(&r->to, PL_ERR_BUS, NULL);
+        return false;
+    }
     p = pl_alloc(sizeof(*p));
     keep_request(p, r->http);
     p->later = pl_http_later_new(&r->to);

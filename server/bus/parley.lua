@@ -12,7 +12,8 @@
 --   P:log:<channel>    stream; entry <id>-0; fields p (previous id in this channel), g (tag), f (form), d (payload)
 --   P:control          stream of the same shape, form H: changes of user records
 --   P:user:<id>        hash {s: snapshot, sa: its as_of, <change id>: change …}
---   P:queue:<id>       hash {g: generation, n: node, u: user id, p: position, d: state}; or {g, dead: 1}
+--   P:queue:<id>       hash {g: generation, n: node, u: user id, p: position, d: state, c: when the last claim's client came,
+--                      s: generation of the last save}; or {g, dead: 1}
 --   P:conn:user:<id>   hash queue id -> JSON {node, transport, since, until}
 --   P:idem:<key>       string "<body hash> <id> <id> …"
 --   P:nodes            hash node -> JSON {…, until}
@@ -70,9 +71,11 @@
 --                     / per queue 1 (saved) or 0 (another node has it, or it has ended)
 --                     A missing queue is made with that generation, if state is given; else 0. A generation above the
 --                     kept one wins (a failover may lose a claim). Of a user with many entries, lapsed ones are removed.
--- parley_claim        P:queue:<id> / node, own Pub/Sub channel, ttl
---                     / {generation, user id, position, state}; nil: there is none. The node before is told by T, unless it is
---                     the caller.
+-- parley_claim        P:queue:<id> / node, own Pub/Sub channel, ttl, when the client came (ms by the clock of this
+--                     server, as far as the node knows it; "0": not known)
+--                     / {generation, user id, position, state, generation of the last save}; nil: there is none; {"ended"}: there was one;
+--                     {"older"}: a client that came later has it already, this claim was under way for too long.
+--                     The node before is told by T with when the client came, unless it is the caller.
 -- parley_drop         P:queue:<id>, P:conn:user:<id> / queue id, generation, ttl / 1 or 0. Leaves {g, dead} behind for ttl.
 -- parley_end          P:queue:<id> / queue id, status / 1 or 0. The owner is told by X.
 
@@ -882,13 +885,14 @@ end
 -- ---- queues ----
 
 local function queue(key)
-  local q = call('HMGET', key, 'g', 'n', 'u', 'p', 'd', 'dead')
+  local q = call('HMGET', key, 'g', 'n', 'u', 'p', 'd', 'dead', 'c', 's')
   if not q[1] then
     return nil
   end
   return {
     generation = position(q[1], key), node = q[2] or '', user = q[3] or '',
     position = position(q[4] or '0', key), state = q[5] or '', dead = q[6] ~= false,
+    came = position(q[7] or '0', key), saved = position(q[8] or '0', key),
   }
 end
 
@@ -921,7 +925,7 @@ end
 
 local function store(save, ttl, now)
   call('HSET', save.key, 'g', text(save.generation), 'n', save.node, 'u', save.user,
-    'p', text(save.position))
+    'p', text(save.position), 's', text(save.generation))
   if save.state ~= '' then
     call('HSET', save.key, 'd', save.state)
   end
@@ -959,22 +963,29 @@ end
 local function parley_claim(keys, args)
   local p = prefix(keys)
   count(keys, 1, 'keys')
-  count(args, 3, 'arguments')
+  count(args, 4, 'arguments')
   local id = word(named(keys[1], p, 'queue'), 'queue id')
   local node, ttl = word(args[1], 'node'), text(duration(args[3], 'ttl'))
+  local came = position(args[4], 'when the client came')
   single(args[2], p, 'node:' .. node)
   local q = queue(keys[1])
-  if not q or q.dead then
+  if not q then
     return false
+  end
+  if q.dead then
+    return {'ended'}
+  end
+  if came > 0 and came < q.came then
+    return {'older'}
   end
   local generation = text(integer(text(q.generation + 1), keys[1], 1, MAX_ID))
 
-  call('HSET', keys[1], 'g', generation, 'n', node)
+  call('HSET', keys[1], 'g', generation, 'n', node, 'c', text(came))
   call('PEXPIRE', keys[1], ttl)
   if q.node ~= node then
-    tell(p, q.node, 'T ' .. id .. ' ' .. generation)
+    tell(p, q.node, 'T ' .. id .. ' ' .. generation .. ' ' .. text(came))
   end
-  return {generation, q.user, text(q.position), q.state}
+  return {generation, q.user, text(q.position), q.state, text(q.saved)}
 end
 
 local function parley_drop(keys, args)

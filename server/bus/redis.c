@@ -204,12 +204,52 @@ static void publish_nonce(struct pl_redis_bus *b)
     pl_redis_args_done(&a);
 }
 
+enum {
+    IDS_PER_MS = 1024
+};
+
+/* An id is the time at which it was given. A late answer makes the server's clock seem to be behind, so
+ * the latest of a few counts. */
+static void note_clock(struct pl_redis_bus *b, int64_t id)
+{
+    struct pl_redis_canary *c = &b->canary;
+
+    c->ahead_ms[c->answered++ % 3] = id / IDS_PER_MS - pl_hub_unix_ms(b->hub);
+}
+
+static bool server_ahead(const struct pl_redis_bus *b, int64_t *ret)
+{
+    const struct pl_redis_canary *c = &b->canary;
+    unsigned count = c->answered < 3 ? c->answered : 3;
+
+    *ret = INT64_MIN;
+    for (unsigned i = 0; i < count; i++) {
+        *ret = c->ahead_ms[i] > *ret ? c->ahead_ms[i] : *ret;
+    }
+    return count > 0;
+}
+
+int64_t pl_redis__server_ms(const struct pl_redis_bus *b, int64_t own_ms)
+{
+    int64_t ahead;
+
+    return server_ahead(b, &ahead) && own_ms + ahead > 0 ? own_ms + ahead : 0;
+}
+
+int64_t pl_redis__own_ms(const struct pl_redis_bus *b, int64_t server_ms)
+{
+    int64_t ahead;
+
+    return server_ms > 0 && server_ahead(b, &ahead) ? server_ms - ahead : 0;
+}
+
 static void on_canary_sent(void *arg, const struct redisReply *r)
 {
     struct pl_redis_bus *b = arg;
 
     if (!pl_redis__failed(b, r)) {
         b->canary.refused = false;
+        note_clock(b, pl_redis__number(r));
         pl_redis__seen(b, pl_redis__number(r));
     } else if (r != NULL && b->up && b->canary.nonce[0] != '\0') {
         b->canary.refused = true;
@@ -428,6 +468,7 @@ void pl_redis_bus_connect(struct pl_redis_bus *b, struct pl_hub *h, struct uv_lo
     b->loop = loop;
     b->started_unix_ms = pl_hub_unix_ms(h);
     pl_hub_bus_pause(h, true);
+    pl_hub_bus_hears(h, false);
     b->feed = pl_redis__feed_new(b);
     b->ask = pl_redis__ask_new(b);
     b->raw = pl_redis__raw_new(b);

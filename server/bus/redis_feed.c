@@ -289,21 +289,25 @@ static void unsubscribe(struct pl_redis_feed *f, const struct pl_redis_channel *
 
 static void on_marker(void *arg, const struct redisReply *r);
 
-/* Announcements are kept from now on, if the rounds can go on as well. */
-static void begin_keeping(struct pl_redis_feed *f)
+static void ask_marker(struct pl_redis_feed *f)
 {
     struct pl_redis_args a = {0};
 
-    if (!f->up || f->phase != PL_REDIS_PUBSUB_KEEPING) {
-        return;
-    }
-    f->marker = f->marker_heard = 0;
     pl_redis__fcall(&a, "parley_marker", 2);
     pl_redis__key(f->b, &a, "seq", PL_LIT(""));
     pl_redis__key(f->b, &a, "control", PL_LIT(""));
-    (void)pl_redis_call(f->b->commands, &a, on_marker, f);
+    f->marker_asked = pl_redis_call(f->b->commands, &a, on_marker, f);
     pl_redis_args_done(&a);
-    begin_proof(f);
+}
+
+/* Announcements are kept from now on, if the rounds can go on as well. */
+static void begin_keeping(struct pl_redis_feed *f)
+{
+    if (f->up && f->phase == PL_REDIS_PUBSUB_KEEPING) {
+        f->marker = f->marker_heard = 0;
+        ask_marker(f);
+        begin_proof(f);
+    }
 }
 
 static void confirmed(struct pl_redis_feed *f, struct pl_str key)
@@ -311,6 +315,9 @@ static void confirmed(struct pl_redis_feed *f, struct pl_str key)
     struct pl_redis_channel *ch = NULL;
 
     f->confirmed++;
+    if (f->confirmed == f->own) {
+        pl_hub_bus_hears(f->b->hub, true);
+    }
     if (f->phase == PL_REDIS_PUBSUB_SUBSCRIBING && f->confirmed >= f->all) {
         f->phase = PL_REDIS_PUBSUB_KEEPING;
         begin_keeping(f);
@@ -336,26 +343,25 @@ static void look_at_logs(struct pl_redis_feed *f)
     begin_proof(f);
 }
 
-/* False: changes before this one are missing, which a round must bring first. */
-static bool take_news(struct pl_redis_feed *f, const struct pl_redis_news *news)
+static void tell_news(struct pl_redis_feed *f, const struct pl_redis_news *news)
 {
-    if (news->id <= f->at) {
-        return true;
+    if (news->id > f->at) {
+        pl_redis__feed_tell(f, &(struct pl_redis_told){
+                                   .id = news->id,
+                                   .form = news->what,
+                                   .tag = news->tag,
+                                   .payload = news->payload,
+                                   .channels = news->channels,
+                                   .prevs = news->prevs,
+                                   .count = news->what == 'H' ? 0 : news->channel_count,
+                               });
     }
-    if (news->what == 'H' && news->prevs[0] > f->at) {
-        look_at_logs(f);
-        return false;
-    }
-    pl_redis__feed_tell(f, &(struct pl_redis_told){
-                               .id = news->id,
-                               .form = news->what,
-                               .tag = news->tag,
-                               .payload = news->payload,
-                               .channels = news->channels,
-                               .prevs = news->prevs,
-                               .count = news->what == 'H' ? 0 : news->channel_count,
-                           });
-    return true;
+}
+
+/* Are there changes before this one that were not told? The core sees for itself what a channel misses. */
+static bool misses_changes(const struct pl_redis_feed *f, const struct pl_redis_news *news)
+{
+    return news->what == 'H' && news->id > f->at && news->prevs[0] > f->at;
 }
 
 static void on_echo_sent(void *arg, const struct redisReply *r)
@@ -425,10 +431,12 @@ static void take_event(struct pl_redis_feed *f, const struct pl_redis_news *news
     if (!f->up) {
         return; /* a round covers it on the way back */
     }
-    if (f->phase == PL_REDIS_PUBSUB_LIVE && take_news(f, news)) {
-        return;
+    if (f->phase == PL_REDIS_PUBSUB_LIVE && misses_changes(f, news)) {
+        look_at_logs(f);
     }
-    if (f->phase == PL_REDIS_PUBSUB_KEEPING) {
+    if (f->phase == PL_REDIS_PUBSUB_LIVE) {
+        tell_news(f, news);
+    } else if (f->phase == PL_REDIS_PUBSUB_KEEPING) {
         keep(f, message, news->id);
     }
 }
@@ -462,7 +470,7 @@ static void dispatch(struct pl_redis_feed *f, const struct pl_redis_news *news,
         take_echo(f);
         break;
     case 'T':
-        pl_hub_bus_taken(f->b->hub, news->name, news->number);
+        pl_hub_bus_taken(f->b->hub, news->name, news->number, pl_redis__own_ms(f->b, news->came));
         break;
     case 'X':
         pl_hub_bus_end_queue(f->b->hub, news->name, (int)news->number);
@@ -509,22 +517,21 @@ void pl_redis__feed_push(struct pl_redis_feed *f, const struct redisReply *r)
 
 /* ---- the switch ---- */
 
-/* Tells what was kept, until it has all been told or something is missing again. */
+/* What the round did not bring. Whatever it is said to follow was not in the logs. */
 static void tell_kept(struct pl_redis_feed *f)
 {
-    while (f->phase == PL_REDIS_PUBSUB_LIVE && !pl_list_empty(&f->kept)) {
+    while (!pl_list_empty(&f->kept)) {
         struct kept *k = pl_container_of(f->kept.next, struct kept, node);
         struct pl_arena a = {0};
         struct pl_redis_news news;
 
-        if (pl_redis_parse_news(k->message, &a, &news) != 0 || take_news(f, &news)) {
-            drop_kept(f, k);
+        if (pl_redis_parse_news(k->message, &a, &news) == 0) {
+            tell_news(f, &news);
         }
+        drop_kept(f, k);
         pl_arena_done(&a);
     }
-    if (pl_list_empty(&f->kept)) {
-        f->kept_id = 0;
-    }
+    f->kept_id = 0;
 }
 
 /* If everything is there for it: a round that began after everything was subscribed, our marker by
@@ -545,11 +552,13 @@ static void on_marker(void *arg, const struct redisReply *r)
 {
     struct pl_redis_feed *f = arg;
 
-    if (!pl_redis__failed(f->b, r)) {
-        f->marker = pl_redis__number(r);
-        pl_redis__seen(f->b, f->marker);
-        go_live(f);
+    if (pl_redis__failed(f->b, r)) {
+        f->marker_asked = false;
+        return;
     }
+    f->marker = pl_redis__number(r);
+    pl_redis__seen(f->b, f->marker);
+    go_live(f);
 }
 
 void pl_redis__feed_caught_up(struct pl_redis_feed *f)
@@ -557,6 +566,9 @@ void pl_redis__feed_caught_up(struct pl_redis_feed *f)
     pl_redis__feed_pause(f, false);
     if (f->phase == PL_REDIS_PUBSUB_KEEPING && f->round.number >= f->proof) {
         f->proven = true;
+        if (!f->marker_asked) {
+            ask_marker(f);
+        }
         go_live(f);
     }
 }
@@ -602,6 +614,7 @@ void pl_redis__feed_pubsub_down(struct pl_redis_feed *f)
     if (f->phase == PL_REDIS_PUBSUB_OFF) {
         return;
     }
+    pl_hub_bus_hears(f->b->hub, false);
     f->phase = PL_REDIS_PUBSUB_OFF;
     f->own = f->subscribes = f->confirmed = f->all = 0;
     drop_all_kept(f);

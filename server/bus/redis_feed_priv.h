@@ -95,6 +95,7 @@ struct pl_redis_feed {
     } control;
     /* Every name in a SUBSCRIBE or UNSUBSCRIBE is confirmed by one push, in order: counting tells which. */
     uint64_t subscribes, confirmed, own, all;
+    bool marker_asked;
     int64_t marker, marker_heard; /* ours, which proves that both connections lead to one server */
     uint64_t proof;               /* the first round that began after everything was confirmed */
     bool proven;                  /* it is complete */

@@ -62,6 +62,8 @@ struct pl_redis_bus {
         unsigned missed, good; /* in a row */
         bool trusted, ever;    /* ever: one came back since the commands are up */
         bool refused;          /* Redis does not let us write */
+        int64_t ahead_ms[3];   /* the server's clock less ours, as the last canaries' ids say */
+        unsigned answered;     /* so many did */
     } canary;
 };
 
@@ -76,6 +78,10 @@ void pl_redis__key(const struct pl_redis_bus *b, struct pl_redis_args *a, const 
                    struct pl_str name);
 /* A nonce that no other call of any node has: 32 hexadecimal digits and a NUL. */
 void pl_redis__nonce(struct pl_redis_bus *b, char out[33]);
+/* A moment by our clock as the server's says it, so that nodes may compare moments, and back; 0: not
+ * known. */
+int64_t pl_redis__server_ms(const struct pl_redis_bus *b, int64_t own_ms);
+int64_t pl_redis__own_ms(const struct pl_redis_bus *b, int64_t server_ms);
 /* PUBLISH of this to the node's own channel. */
 void pl_redis__publish_own(const struct pl_redis_bus *b, struct pl_redis_args *a,
                            const char *message);
@@ -150,7 +156,7 @@ void pl_redis__publish(void *bus, const struct pl_bus_event *events, size_t coun
 void pl_redis__change(void *bus, const struct pl_bus_change *c, pl_bus_done_fn *done, void *arg);
 void pl_redis__sequence(void *bus, pl_bus_done_fn *done, void *arg);
 void pl_redis__save(void *bus, const struct pl_bus_queue *queues, size_t count);
-void pl_redis__claim(void *bus, struct pl_str queue_id);
+void pl_redis__claim(void *bus, struct pl_str queue_id, int64_t came_ms);
 void pl_redis__drop(void *bus, struct pl_str queue_id, struct pl_str user_id, int64_t generation);
 void pl_redis__end_queue(void *bus, struct pl_str queue_id, int status, pl_bus_done_fn *done,
                          void *arg);

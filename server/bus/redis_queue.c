@@ -244,7 +244,7 @@ static bool read_claim(struct pl_redis_call *c, const struct redisReply *r)
 {
     struct pl_bus_queue *q = &c->u.claim;
 
-    if (r->type != REDIS_REPLY_ARRAY || r->elements != 4) {
+    if (r->type != REDIS_REPLY_ARRAY || r->elements != 5) {
         return false;
     }
     *q = (struct pl_bus_queue){
@@ -253,6 +253,7 @@ static bool read_claim(struct pl_redis_call *c, const struct redisReply *r)
         .user_id = pl_redis__call_copy(c, pl_redis__text(r->element[1])),
         .position = pl_redis__number(r->element[2]),
         .state = pl_redis__call_copy(c, pl_redis__text(r->element[3])),
+        .saved_by = pl_redis__number(r->element[4]),
         .transport = "none",
     };
     return q->generation > 0 && q->position >= 0 && q->user_id.len > 0;
@@ -268,6 +269,12 @@ static void on_claimed(struct pl_redis_call *c, const struct redisReply *r)
         claim_failed(c, fresh ? PL_ERR_BUS : PL_ERR_QUEUE_NOT_FOUND);
         return;
     }
+    if (r != NULL && r->type == REDIS_REPLY_ARRAY && r->elements == 1) {
+        bool ended = pl_str_eq(pl_redis__text(r->element[0]), PL_LIT("ended"));
+
+        claim_failed(c, ended ? PL_ERR_DISCONNECTED : PL_ERR_REPLACED);
+        return;
+    }
     if (r == NULL || !read_claim(c, r)) {
         claim_failed(c, PL_ERR_BUS);
         return;
@@ -281,7 +288,7 @@ static void on_claimed(struct pl_redis_call *c, const struct redisReply *r)
     }
 }
 
-void pl_redis__claim(void *bus, struct pl_str queue_id)
+void pl_redis__claim(void *bus, struct pl_str queue_id, int64_t came_ms)
 {
     struct pl_redis_bus *b = bus;
     struct pl_redis_call *c = pl_redis__call_new(b->ask, on_claimed);
@@ -294,6 +301,7 @@ void pl_redis__claim(void *bus, struct pl_str queue_id)
     pl_redis_arg_cstr(&c->args, b->node);
     pl_redis_arg(&c->args, own.data, own.len);
     pl_redis_arg_int(&c->args, queue_ttl_ms(b->cfg));
+    pl_redis_arg_int(&c->args, pl_redis__server_ms(b, came_ms));
     pl_buf_done(&own);
     pl_redis__call_ask(c);
 }

@@ -637,6 +637,7 @@ static void take_short(struct cursor *c, struct pl_redis_news *n)
     if (n->what == 'T' || n->what == 'X') {
         n->name = take_word(c, WORD_MAX_BYTES);
         n->number = n->what == 'T' ? take_number(c, 1) : take_status(c);
+        n->came = n->what == 'T' ? take_number(c, 0) : 0;
     } else {
         n->id = take_number(c, 1);
     }

@@ -37,12 +37,14 @@ int pl_redis_decode_change(struct pl_str payload, struct pl_arena *a, struct pl_
  * "P <start> <n>"                      a new epoch, in the control channel
  * "M <id>"                             a marker (redis_raw), in the control channel
  * "C <id> <nonce>"                     canary, to the node's own channel
- * "T <queue_id> <generation>"          the queue was taken, to the node's own channel
+ * "T <queue_id> <generation> <came>"   the queue was taken, to the node's own channel; came: when the client came
+ *                                      there, ms by the server's clock, 0 if not known
  * "X <queue_id> <status>"              end this queue, to the node's own channel */
 struct pl_redis_news {
     char what;               /* the letter; 0: none of these (a newer version's: ignore) */
     int64_t id;              /* E J H M C; P: start */
     int64_t number;          /* P: n; T: generation; X: status */
+    int64_t came;            /* T */
     struct pl_str tag;       /* E J H; C: nonce */
     struct pl_str name;      /* T X: queue_id */
     struct pl_str *channels; /* E J */

@@ -80,6 +80,7 @@ struct pl_bus_queue {
     int64_t generation;  /* raised by every takeover; 1: new. A save with an older one is refused */
     int64_t position;    /* acknowledged; the bus keeps the highest */
     struct pl_str state; /* opaque to the bus; len 0 in a save: as it was */
+    int64_t saved_by;    /* claimed: the generation that saved it last */
     const char *transport; /* of its link, or of the last one: "websocket", "longpoll", "none" */
     int64_t since_ms;      /* unix: when that link came */
 };
@@ -112,9 +113,10 @@ struct pl_bus_ops {
     /* Keeps queues, each for queue.ttl x 1.5 + 10 s from now. Answered per queue, never before it
      * has returned, with pl_hub_bus_saved. Strings are the caller's during the call. */
     void (*save)(void *bus, const struct pl_bus_queue *queues, size_t count);
-    /* The queue is ours from now on, whoever had it (who is told: pl_hub_bus_taken there). Answered
-     * with pl_hub_bus_claimed, never before it has returned. */
-    void (*claim)(void *bus, struct pl_str queue_id);
+    /* The queue is ours from now on, whoever had it (who is told: pl_hub_bus_taken there), unless a
+     * client that came later than came_ms (unix, by our clock) has it. Answered with
+     * pl_hub_bus_claimed, never before it has returned. */
+    void (*claim)(void *bus, struct pl_str queue_id, int64_t came_ms);
     /* The queue has ended here. Not answered; ignored if another node has taken it since. */
     void (*drop)(void *bus, struct pl_str queue_id, struct pl_str user_id, int64_t generation);
     /* Ends a queue wherever it is, with status: pl_hub_bus_end_queue there. ids[0]: 1 if there was

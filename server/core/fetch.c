@@ -16,8 +16,9 @@ enum {
 struct fetch {
     struct pl_map_node node;
     struct pl_list waiters;
-    int64_t taken; /* another node took the queue with this generation meanwhile */
-    bool stale;    /* a change of the record passed meanwhile: asked again */
+    int64_t taken;   /* another node took the queue with this generation meanwhile */
+    int64_t came_ms; /* a queue: unix, when the client came that it is for */
+    bool stale;      /* a change of the record passed meanwhile: asked again */
     bool reload;
     uint8_t len;
     char key[];
@@ -57,12 +58,12 @@ static void ask(struct pl_hub *h, const struct fetch *f)
     if (f->key[0] == 'u') {
         h->bus_ops->user(h->bus, name);
     } else {
-        h->bus_ops->claim(h->bus, name);
+        h->bus_ops->claim(h->bus, name, f->came_ms);
     }
 }
 
 /* The fetch of this name, begun if it was not. */
-static struct fetch *fetch_get(struct pl_hub *h, char kind, struct pl_str name)
+static struct fetch *fetch_get(struct pl_hub *h, char kind, struct pl_str name, int64_t came_ms)
 {
     char key[256];
     struct fetch *f;
@@ -73,6 +74,7 @@ static struct fetch *fetch_get(struct pl_hub *h, char kind, struct pl_str name)
         f = pl_alloc(sizeof(*f) + name.len + 1);
         f->len = (uint8_t)(name.len + 1);
         memcpy(f->key, key, f->len);
+        f->came_ms = came_ms;
         pl_list_init(&f->waiters);
         pl_map_insert(&h->fetches, &f->node, f->key, f->len);
         ask(h, f);
@@ -103,7 +105,7 @@ static void finish(struct pl_hub *h, struct fetch *f, int status)
         pl_list_remove(&w->node);
         w->user_len = 0;
         if (status == PL_OK && f->key[0] == 'q' && user_is_missing(h, user)) {
-            pl_list_append(&fetch_get(h, 'u', user)->waiters, &w->node);
+            pl_list_append(&fetch_get(h, 'u', user, 0)->waiters, &w->node);
         } else {
             w->done(w->arg, status);
             free(w);
@@ -115,11 +117,17 @@ static void finish(struct pl_hub *h, struct fetch *f, int status)
     free(f);
 }
 
+/* Not here, or not known to be ours still. */
 static bool queue_is_missing(struct pl_hub *h, struct pl_str queue_id)
 {
+    const struct pl_queue *q;
     uint8_t id[16];
 
-    return pl_queue_id_parse(queue_id, id) && pl_queue_find(h, queue_id) == NULL;
+    if (!pl_queue_id_parse(queue_id, id)) {
+        return false;
+    }
+    q = pl_queue_find(h, queue_id);
+    return q == NULL || (q->generation > 0 && (h->deaf || q->unproven));
 }
 
 bool pl_hub_asks(struct pl_hub *h, struct pl_str user_id, struct pl_str queue_id)
@@ -141,7 +149,8 @@ void pl_hub_prepare(struct pl_hub *h, struct pl_str user_id, struct pl_str queue
         memcpy(w->user, user_id.s, user_id.len);
     }
     pl_list_append(
-        &(wants_queue ? fetch_get(h, 'q', queue_id) : fetch_get(h, 'u', user_id))->waiters,
+        &(wants_queue ? fetch_get(h, 'q', queue_id, h->unix_ms) : fetch_get(h, 'u', user_id, 0))
+             ->waiters,
         &w->node);
 }
 
@@ -229,7 +238,8 @@ void pl_fetch__reload(struct pl_hub *h)
         return;
     }
     pl_map_foreach(n, &h->users) {
-        struct fetch *f = fetch_get(h, 'u', pl_user_id(pl_container_of(n, struct pl_user, node)));
+        struct fetch *f =
+            fetch_get(h, 'u', pl_user_id(pl_container_of(n, struct pl_user, node)), 0);
 
         h->reloading += !f->reload;
         f->reload = true;
@@ -238,29 +248,106 @@ void pl_fetch__reload(struct pl_hub *h)
 
 /* ---- queues ---- */
 
+static void disown(struct pl_queue *q, int status)
+{
+    q->generation = 0;
+    pl_queue_end(q, status);
+}
+
+/* Another node had it meanwhile and has changed it. Its link here, if there is one, stays: it is the
+ * newest. */
+static int take_over(struct pl_queue *old, const struct pl_bus_queue *from, const uint8_t id[16])
+{
+    struct pl_hub *h = old->hub;
+    struct pl_link *l = old->link;
+    int64_t position = old->sent;
+    int status;
+
+    old->generation = 0;
+    if (l != NULL) {
+        pl_queue__unlink(old);
+    }
+    pl_queue_end(old, PL_ERR_REPLACED);
+    status = pl_kept__install(h, from, id);
+    if (l != NULL && status == PL_OK) {
+        struct pl_queue *q = pl_queue_find(h, from->queue_id);
+
+        pl_queue_attach(q, l, position);
+        pl_queue_writable(q);
+    } else if (l != NULL) {
+        l->ops->end(l, status);
+    }
+    return status;
+}
+
+static int settle_claim(struct pl_hub *h, struct pl_queue *q, const struct pl_bus_queue *from,
+                        const uint8_t id[16])
+{
+    if (q == NULL) {
+        return pl_kept__install(h, from, id);
+    }
+    if (q->generation == 0 || from->saved_by > q->generation) {
+        return take_over(q, from, id);
+    }
+    pl_store__queue_proven(q, from->generation); /* what is kept is what we kept */
+    pl_deliver__pull(q);
+    return PL_OK;
+}
+
+/* What there is here of a queue that could not be claimed. */
+static void settle_refusal(struct pl_queue *q, int status)
+{
+    if (q == NULL || status == PL_ERR_BUS) {
+        return;
+    }
+    if (status == PL_ERR_QUEUE_NOT_FOUND) {
+        pl_store__queue_proven(q, q->generation); /* nobody has it: it is kept anew */
+        pl_deliver__pull(q);
+    } else {
+        disown(q, status == PL_ERR_REPLACED ? PL_ERR_REPLACED : PL_ERR_QUEUE_NOT_FOUND);
+    }
+}
+
+/* To those who wait: what is not there is found missing, and who was too slow may try again. */
+static int waiters_status(int status)
+{
+    if (status == PL_ERR_QUEUE_NOT_FOUND || status == PL_ERR_DISCONNECTED) {
+        return PL_OK;
+    }
+    return status == PL_ERR_REPLACED ? PL_ERR_BUS : status;
+}
+
 void pl_hub_bus_claimed(struct pl_hub *h, struct pl_str queue_id, int status,
                         const struct pl_bus_queue *from)
 {
     char key[256];
     uint8_t id[16];
     struct fetch *f = fetch_find(h, 'q', queue_id, key);
-    struct pl_queue *q = pl_queue_find(h, queue_id);
 
     if (f == NULL || !pl_queue_id_parse(queue_id, id)) {
         return;
     }
     if (status == PL_OK && f->taken > from->generation) {
         status = PL_ERR_REPLACED;
-    } else if (status == PL_OK && q != NULL) {
-        q->generation = from->generation > q->generation ? from->generation : q->generation;
-        q->saving = false;
-    } else if (status == PL_OK) {
-        status = pl_kept__install(h, from, id);
     }
-    finish(h, f, status == PL_ERR_QUEUE_NOT_FOUND ? PL_OK : status);
+    if (status == PL_OK) {
+        status = settle_claim(h, pl_queue_find(h, queue_id), from, id);
+    } else {
+        settle_refusal(pl_queue_find(h, queue_id), status);
+    }
+    finish(h, f, waiters_status(status));
 }
 
-void pl_hub_bus_taken(struct pl_hub *h, struct pl_str queue_id, int64_t generation)
+void pl_fetch__reclaim(struct pl_queue *q)
+{
+    char id[PL_QUEUE_ID_SIZE];
+
+    q->unproven = true;
+    pl_queue_id(q, id);
+    (void)fetch_get(q->hub, 'q', (struct pl_str){id, PL_QUEUE_ID_SIZE - 1}, q->link_since_ms);
+}
+
+void pl_hub_bus_taken(struct pl_hub *h, struct pl_str queue_id, int64_t generation, int64_t came_ms)
 {
     char key[256];
     struct fetch *f = fetch_find(h, 'q', queue_id, key);
@@ -269,10 +356,14 @@ void pl_hub_bus_taken(struct pl_hub *h, struct pl_str queue_id, int64_t generati
     if (f != NULL && generation > f->taken) {
         f->taken = generation;
     }
-    if (q != NULL && q->generation < generation) {
-        pl_metric_add(PL_S_BUS_QUEUES_TAKEN, 1);
-        q->generation = 0;
-        pl_queue_end(q, PL_ERR_REPLACED);
+    if (q == NULL || q->generation >= generation) {
+        return;
+    }
+    pl_metric_add(PL_S_BUS_QUEUES_TAKEN, 1);
+    if (q->link != NULL && came_ms > 0 && q->link_since_ms > came_ms) {
+        pl_fetch__reclaim(q);
+    } else {
+        disown(q, PL_ERR_REPLACED);
     }
 }
 

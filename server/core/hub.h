@@ -86,6 +86,10 @@ void pl_hub_bus_read(struct pl_hub *h, struct pl_str channel, int64_t floor,
  * known; clients are told by the signal `status`. On again (false): after everything missed has been
  * told. The hub of a bus that begins cut off is paused before anything else. */
 void pl_hub_bus_pause(struct pl_hub *h, bool paused);
+/* Whether what other nodes say of queues (taken, end_queue) is heard; it is at first. When it is again,
+ * every queue is saved before it is served, which shows whose it is; until then a client that comes
+ * for a queue that is here makes the node claim it first. */
+void pl_hub_bus_hears(struct pl_hub *h, bool hears);
 /* The control log no longer holds the changes between: every record held is asked for again, and
  * nothing is delivered until they are here. While paused only. */
 void pl_hub_bus_changes_lost(struct pl_hub *h);
@@ -100,14 +104,18 @@ void pl_hub_bus_user(struct pl_hub *h, const struct pl_bus_user *u);
 /* The answer to pl_bus_ops.user is complete. PL_OK, or PL_ERR_BUS. */
 void pl_hub_bus_user_done(struct pl_hub *h, struct pl_str user_id, int status);
 /* PL_OK with the queue (its user was told before by pl_hub_bus_user; position and state as saved),
- * PL_ERR_QUEUE_NOT_FOUND, PL_ERR_BUS. q is NULL unless PL_OK. */
+ * PL_ERR_QUEUE_NOT_FOUND: none is kept; PL_ERR_DISCONNECTED: it has ended; PL_ERR_REPLACED: a client
+ * that came later has it; PL_ERR_BUS. q is NULL unless PL_OK. */
 void pl_hub_bus_claimed(struct pl_hub *h, struct pl_str queue_id, int status,
                         const struct pl_bus_queue *q);
 /* PL_OK; PL_ERR_REPLACED: another node has it (or it has ended), ours is stale and goes;
  * PL_ERR_BUS: it is saved again later. */
 void pl_hub_bus_saved(struct pl_hub *h, struct pl_str queue_id, int64_t generation, int status);
-/* Another node has taken the queue with this generation: the link here is told `replaced`. */
-void pl_hub_bus_taken(struct pl_hub *h, struct pl_str queue_id, int64_t generation);
+/* Another node has taken the queue with this generation, for a client that came there at came_ms
+ * (unix, by our clock; 0: not known). A link here is told `replaced`, unless it is the newer one: then
+ * the queue is claimed back. */
+void pl_hub_bus_taken(struct pl_hub *h, struct pl_str queue_id, int64_t generation,
+                      int64_t came_ms);
 /* pl_bus_ops.end_queue of some node. */
 void pl_hub_bus_end_queue(struct pl_hub *h, struct pl_str queue_id, int status);
 /* Every queue held is saved as it is now: before the process ends. */

@@ -33,6 +33,7 @@ struct pl_hub {
 
     /* On a bus of many nodes (store.c, fetch.c, history.c). */
     bool paused;              /* cut off from the bus */
+    bool deaf;                /* whether another node took a queue would not be heard */
     bool degraded;            /* and clients are told so */
     bool changes_lost;        /* records are to be asked for again */
     uint32_t reloading;       /* records asked for again, not here yet */
@@ -103,6 +104,9 @@ void pl_fetch__init(struct pl_hub *h);
 void pl_fetch__done(struct pl_hub *h); /* whoever waits is told PL_ERR_DRAINING */
 /* Records that may have missed changes are asked for again; pl_stream__go_on when they are here. */
 void pl_fetch__reload(struct pl_hub *h);
+/* Others say that the queue is theirs, and its link is newer than theirs, or may be: it is claimed. */
+struct pl_queue;
+void pl_fetch__reclaim(struct pl_queue *q);
 /* A change of a user's record was announced that is not held here. */
 void pl_fetch__change_passed(struct pl_hub *h, struct pl_str user_id);
 

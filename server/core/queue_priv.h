@@ -98,6 +98,8 @@ void pl_store__queue_made(struct pl_queue *q);
 /* What is kept of it has changed: saved soon. */
 void pl_store__queue_changed(struct pl_queue *q);
 void pl_store__queue_ended(struct pl_queue *q);
+/* It is ours with this generation; what was under way with an older one does not count. */
+void pl_store__queue_proven(struct pl_queue *q, int64_t generation);
 
 /* ---- kept.c: a queue as bytes ---- */
 

@@ -177,6 +177,15 @@ void pl_store__queue_ended(struct pl_queue *q)
     tell_savers(q, PL_ERR_QUEUE_NOT_FOUND, true);
 }
 
+void pl_store__queue_proven(struct pl_queue *q, int64_t generation)
+{
+    q->generation = generation;
+    q->unproven = false;
+    q->saving = false;
+    q->dirty = true;
+    to_unsaved(q, FLUSH_MS);
+}
+
 void pl_queue_when_saved(struct pl_queue *q, pl_hub_ready_fn *done, void *arg)
 {
     struct pl_saver *s;
@@ -215,8 +224,14 @@ void pl_hub_bus_saved(struct pl_hub *h, struct pl_str queue_id, int64_t generati
     if (q == NULL) {
         return;
     }
-    if (status == PL_ERR_REPLACED) {
+    if (status == PL_ERR_REPLACED && q->link == NULL) {
         give_up(q);
+        return;
+    }
+    if (status == PL_ERR_REPLACED) {
+        q->saving = false;
+        pl_metric_add(PL_S_BUS_QUEUES_STALE, 1);
+        pl_fetch__reclaim(q);
         return;
     }
     q->saving = false;

@@ -71,6 +71,16 @@ void pl_hub_bus_pause(struct pl_hub *h, bool paused)
     }
 }
 
+void pl_hub_bus_hears(struct pl_hub *h, bool hears)
+{
+    bool again = h->deaf && hears;
+
+    h->deaf = !hears;
+    if (again && !pl_stream__is_held(h)) {
+        pl_store__resume(h);
+    }
+}
+
 void pl_hub_bus_changes_lost(struct pl_hub *h)
 {
     h->changes_lost = true;

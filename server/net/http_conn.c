@@ -432,3 +432,8 @@ void *pl_http_user(const struct pl_http_conn *c)
 {
     return c->user;
 }
+
+bool pl_http_has_left(const struct pl_http_conn *c)
+{
+    return pl_net__has_left(c->wsi);
+}

@@ -1,5 +1,8 @@
+#define _GNU_SOURCE /* POLLRDHUP */
+
 #include "server/net/net.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -305,6 +308,13 @@ void pl_net_on_signal(struct pl_net *n, int signum, void (*fn)(void *arg, int si
     s->arg = arg;
     uv_signal_init(&n->loop, &s->handle);
     uv_signal_start(&s->handle, on_signal, signum);
+}
+
+bool pl_net__has_left(struct lws *wsi)
+{
+    struct pollfd p = {.fd = lws_get_socket_fd(wsi), .events = POLLRDHUP};
+
+    return poll(&p, 1, 0) > 0;
 }
 
 struct uv_loop_s *pl_net_loop(struct pl_net *n)

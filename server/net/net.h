@@ -84,6 +84,10 @@ struct pl_http_answer {
  * 204 and 304 have no body. */
 void pl_http_reply(struct pl_http_conn *c, const struct pl_http_answer *a);
 
+/* Has the client closed its side already, behind what is being handled? Asks the kernel: for the few
+ * cases where acting for one that has gone elsewhere would do harm. */
+bool pl_http_has_left(const struct pl_http_conn *c);
+
 /* The upper layer's own pointer, NULL at first; for the request that waits. */
 void pl_http_set_user(struct pl_http_conn *c, void *user);
 void *pl_http_user(const struct pl_http_conn *c);
@@ -117,6 +121,7 @@ struct pl_ws_handler {
 
 void *pl_ws_user(const struct pl_ws_conn *c);
 const struct pl_peer *pl_ws_peer(const struct pl_ws_conn *c);
+bool pl_ws_has_left(const struct pl_ws_conn *c);   /* as pl_http_has_left */
 bool pl_ws_compresses(const struct pl_ws_conn *c); /* permessage-deflate was negotiated */
 
 /* Sends one frame (the compressed form where negotiated; its codec is the connection's) with one

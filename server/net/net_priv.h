@@ -134,6 +134,8 @@ struct pl_http_partial {
     struct pl_buf body;
 };
 
+bool pl_net__has_left(struct lws *wsi);
+
 struct pl_http_conn {
     struct pl_net *net;
     struct lws *wsi;

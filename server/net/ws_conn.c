@@ -304,3 +304,8 @@ void pl_ws__kill_all(struct pl_net *n)
         pl_net__later(n, &pl_container_of(it, struct pl_ws_conn, node)->job);
     }
 }
+
+bool pl_ws_has_left(const struct pl_ws_conn *c)
+{
+    return pl_net__has_left(c->wsi);
+}

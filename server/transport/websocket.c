@@ -49,7 +49,7 @@ struct websocket {
     struct opening *opening;   /* until welcome; NULL while hello is waited for */
     struct pl_list calls;      /* messages whose reply is still to come */
     struct pl_frame **pending; /* replies not taken yet, PENDING_FRAMES at most */
-    uint64_t received_ms, sent_ms;
+    uint64_t received_ms, sent_ms, pinged_ms;
     int64_t publish_until_ms; /* unix; 0: no token with the scope was shown */
     uint8_t pending_count;
     bool said_hello;
@@ -163,10 +163,17 @@ static const struct pl_link_ops websocket_ops = {
 
 /* ---- time ---- */
 
+static uint64_t quiet_since(const struct websocket *ws)
+{
+    uint64_t since = ws->sent_ms < ws->received_ms ? ws->sent_ms : ws->received_ms;
+
+    return since > ws->pinged_ms ? since : ws->pinged_ms;
+}
+
 static void arm(struct websocket *ws)
 {
     uint64_t interval = (uint64_t)ws->node->cfg->websocket_ping_interval;
-    uint64_t ping = ws->sent_ms + interval;
+    uint64_t ping = quiet_since(ws) + interval;
     uint64_t dead = ws->received_ms + 2 * interval;
     uint64_t due = ping < dead ? ping : dead;
 
@@ -182,6 +189,7 @@ static void send_ping(struct websocket *ws)
     struct pl_writer w;
     struct pl_frame *f;
 
+    ws->pinged_ms = now_ms(ws);
     pl_writer_init(&w, ws->link.codec, &out);
     pl_write_map(&w, 2);
     pl_write_key(&w, "op");
@@ -206,7 +214,7 @@ static void on_timer(struct pl_timer *t)
         close_with(ws, PL_ERR_HEARTBEAT);
         return;
     }
-    if (ws->link.queue != NULL && now_ms(ws) - ws->sent_ms >= interval) {
+    if (ws->link.queue != NULL && now_ms(ws) - quiet_since(ws) >= interval) {
         send_ping(ws);
     }
     arm(ws);
@@ -442,6 +450,8 @@ static void start_opening(struct websocket *ws)
     ws->said_hello = true;
     if (status != PL_OK) {
         opening_failed(ws, status);
+    } else if (pl_hub_asks(h, id.claims.user_id, o->queue_id) && pl_ws_has_left(ws->conn)) {
+        opening_failed(ws, PL_ERR_BUS); /* it may have its queue elsewhere by now */
     } else if (pl_hub_asks(h, id.claims.user_id, o->queue_id)) {
         o->asked = true;
         pl_hub_prepare(h, id.claims.user_id, o->queue_id, on_ready, o);

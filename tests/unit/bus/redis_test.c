@@ -468,7 +468,7 @@ static void much_is_read_in_bounded_pieces(void **state)
     most_kept = 0;
     RC_AWAIT(is_live_and_never_kept_more, b);
     expect_smooth(l, before);
-    assert_in_range(most_kept, 1, round->round_bytes);
+    assert_true(most_kept <= round->round_bytes);
     assert_true(round->most_entries < 100);
 }
 
@@ -819,6 +819,113 @@ static void a_process_that_was_stopped_begins_anew(void **state)
     expect_smooth(l, before);
 }
 
+/* ---- announcements by hand ---- */
+
+/* As if Pub/Sub had said it. */
+static void say(struct rc_node *n, const char *channel, const struct pl_buf *message)
+{
+    redisReply parts[3] = {
+        {.type = REDIS_REPLY_STRING, .str = (char *)(uintptr_t) "message", .len = 7},
+        {.type = REDIS_REPLY_STRING,
+         .str = (char *)(uintptr_t)channel,
+         .len = (int)strlen(channel)},
+        {.type = REDIS_REPLY_STRING, .str = (char *)message->data, .len = (int)message->len},
+    };
+    redisReply *elements[3] = {&parts[0], &parts[1], &parts[2]};
+    redisReply r = {.type = REDIS_REPLY_ARRAY, .elements = 3, .element = elements};
+
+    pl_redis__feed_push(n->bus->feed, &r);
+}
+
+static void say_event(struct rc_node *n, int64_t id, int64_t prev)
+{
+    struct pl_arena a = {0};
+    struct pl_buf message = {0};
+    struct pl_bus_event e = lb_bus_event(&(struct lb_event){0}, &a);
+
+    pl_buf_printf(&message, "E %lld 00000000 1 %lld 11 community:1 ", (long long)id,
+                  (long long)prev);
+    pl_redis_encode_event(&e, &message);
+    say(n, "{parley}:log:community:1", &message);
+    pl_buf_done(&message);
+    pl_arena_done(&a);
+}
+
+static void what_comes_while_logs_are_read_waits_and_follows(void **state)
+{
+    struct rc_node *a = rc_live_node();
+    struct lb_link *l = listener(a, "7", "community:1");
+    int64_t first = LB_PUBLISH(a->lb);
+    int64_t second = a->bus->feed->at + 1024 * 1024;
+    struct pl_buf epoch = {0};
+
+    (void)state;
+    pl_buf_append_str(&epoch, "P 1 1");
+    say(a, "{parley}:control", &epoch);
+    pl_buf_done(&epoch);
+    assert_true(rc_is_logs(a));
+    say_event(a, second, first);
+    say_event(a, second, first);
+    LB_EXPECT_EVENTS(l, first);
+    RC_AWAIT(rc_is_live, a);
+    LB_EXPECT_EVENTS(l, second);
+    say_event(a, second, first);
+    LB_EXPECT_SILENCE(l);
+}
+
+static void a_change_that_follows_a_missing_one_waits_for_the_logs(void **state)
+{
+    struct rc_node *a = rc_live_node();
+    struct rc_node *b = rc_live_node();
+    uint64_t rounds;
+
+    (void)state;
+    a->lb->cfg->bus_canary_interval = 60000; /* would say that there was nothing else */
+    rc_turn(150);
+    a->bus->feed->at = lb_update(a->lb, "7", "community:2") - 1; /* as if it had not been told */
+    rounds = pl_metric_values[PL_S_BUS_READS_ROUND];
+    (void)lb_update(b->lb, "7", "community:3");
+    assert_int_equal(pl_metric_values[PL_S_BUS_READS_ROUND], rounds + 1);
+    assert_true(rc_is_live(a));
+    assert_string_equal(lb_communities(a->lb, "7"), "3");
+}
+
+static void without_its_marker_pubsub_is_not_trusted(void **state)
+{
+    struct rc_node *a = rc_live_node();
+    struct lb_link *l = listener(a, "7", "community:1");
+    int64_t id;
+
+    (void)state;
+    load_changed("'M '", "'m '");
+    rs_do(&rc.server, "CLIENT KILL TYPE pubsub");
+    RC_AWAIT(rc_is_logs, a);
+    rc_turn(500);
+    assert_true(rc_is_logs(a));
+    id = LB_PUBLISH(a->lb);
+    expect_next(l, id);
+    rs_do(&rc.server, "FUNCTION LOAD REPLACE %b", pl_redis_library, pl_redis_library_len);
+    rs_do(&rc.server, "CLIENT KILL TYPE pubsub");
+    RC_AWAIT(rc_is_live, a);
+}
+
+static void a_refused_marker_is_asked_for_again(void **state)
+{
+    struct rc_node *a;
+
+    (void)state;
+    rs_do(&rc.server, "FUNCTION LOAD REPLACE %b", pl_redis_library, pl_redis_library_len);
+    load_changed("register('parley_marker', parley_marker)",
+                 "register('parley_marker', function() return redis.error_reply('NO') end)");
+    a = rc_node("");
+    rc_connect(a);
+    RC_AWAIT(rc_is_logs, a);
+    rc_turn(300);
+    assert_true(rc_is_logs(a));
+    rs_do(&rc.server, "FUNCTION LOAD REPLACE %b", pl_redis_library, pl_redis_library_len);
+    RC_AWAIT(rc_is_live, a);
+}
+
 /* ---- what others may say ---- */
 
 static void nonsense_on_the_bus_harms_nothing(void **state)
@@ -918,6 +1025,10 @@ int main(int argc, char **argv)
         TEST(plain, a_replica_is_refused_with_a_reason),
         TEST(plain, a_primary_that_becomes_a_replica_is_left),
         TEST(plain, a_process_that_was_stopped_begins_anew),
+        TEST(plain, what_comes_while_logs_are_read_waits_and_follows),
+        TEST(plain, a_change_that_follows_a_missing_one_waits_for_the_logs),
+        TEST(plain, without_its_marker_pubsub_is_not_trusted),
+        TEST(plain, a_refused_marker_is_asked_for_again),
         TEST(plain, nonsense_on_the_bus_harms_nothing),
         TEST(plain, an_event_that_a_backend_published_in_redis_is_delivered),
         TEST(plain, a_change_is_known_on_all_nodes),

@@ -509,7 +509,7 @@ static void the_other_announcements_are_read(void **state)
     assert_int_equal(parse(PL_LIT("C 12 nonce"), &a, &n), 0);
     assert_true(n.what == 'C' && n.id == 12);
     assert_str(n.tag, "nonce");
-    assert_int_equal(parse(PL_LIT("T q-1 4"), &a, &n), 0);
+    assert_int_equal(parse(PL_LIT("T q-1 4 1700000000000"), &a, &n), 0);
     assert_true(n.what == 'T' && n.number == 4);
     assert_str(n.name, "q-1");
     assert_int_equal(parse(PL_LIT("X q-1 -10"), &a, &n), 0);
@@ -576,6 +576,9 @@ static const char *const malformed[] = {
     "T q 0",
     "T q -1",
     "T q 1 ",
+    "T q 1",
+    "T q 1 -5",
+    "T q 1 5 ",
     "X q",
     "X q -",
     "X q -0",

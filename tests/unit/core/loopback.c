@@ -169,6 +169,7 @@ static void script_connect(void *bus, struct pl_hub *h)
 const struct lb_bus lb_script = {
     .name = "script",
     .ops = &script_ops,
+    .scripted = true,
     .make = script_make,
     .release = script_release,
     .epoch = script_epoch,
@@ -177,13 +178,16 @@ const struct lb_bus lb_script = {
 
 struct lb_script_bus *lb_script_of(struct loopback *lb)
 {
-    assert_ptr_equal(lb->kind, &lb_script);
+    assert_true(lb->kind->scripted);
     return lb->bus;
 }
 
 int64_t lb_next_id(struct loopback *lb)
 {
-    return ++lb_script_of(lb)->last_id;
+    struct lb_script_bus *b = lb_script_of(lb);
+
+    b->last_id = b->shared_id != NULL ? ++*b->shared_id : b->last_id + 1;
+    return b->last_id;
 }
 
 uint32_t lb_announce_event(struct loopback *lb, int64_t id, const struct lb_event *e,
@@ -303,11 +307,20 @@ int lb_stop(void **state)
 {
     struct loopback *lb = *state;
 
-    while (lb->kind == &lb_script && lb_script_of(lb)->question_count > 0) {
+    if (lb->peer != NULL) {
+        void *peer = lb->peer;
+
+        (void)lb_stop(&peer);
+    }
+    while (lb->kind->scripted && lb_script_of(lb)->question_count > 0) {
         lb_answer_sequence(lb, 0);
     }
     while (!pl_list_empty(&lb->links)) {
         link_free(pl_container_of(lb->links.next, struct lb_link, node));
+    }
+    if (lb->kind->leave != NULL) {
+        pl_hub_leave_bus(lb->hub);
+        lb->kind->leave(lb->bus);
     }
     pl_hub_free(lb->hub);
     assert_int_equal(lb->wheel.count, 0);
@@ -320,6 +333,10 @@ int lb_stop(void **state)
 
 void lb_pass(struct loopback *lb, int64_t ms)
 {
+    if (lb->kind->pass != NULL) {
+        lb->kind->pass(lb->bus, ms);
+        return;
+    }
     lb->mono_ms += (uint64_t)ms;
     lb->unix_ms += ms;
     pl_hub_set_time(lb->hub, lb->mono_ms, lb->unix_ms);

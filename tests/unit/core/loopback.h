@@ -29,11 +29,16 @@ struct lb_bus {
     const char *name;
     const struct pl_bus_ops *ops;
     bool ring_is_log;
+    bool scripted; /* its bus begins with a struct lb_script_bus */
     void *(*make)(const struct pl_config *cfg, int64_t unix_ms);
     void (*release)(void *bus);
     int64_t (*epoch)(const void *bus);
     void (*connect)(void *bus, struct pl_hub *h);
     void (*turn)(void *bus);
+    void (*leave)(
+        void *bus); /* the hub has left it and will be freed; NULL: nothing is open then */
+    void (*pass)(void *bus,
+                 int64_t ms); /* waits, where time cannot be told to pass; NULL: it can */
 };
 
 extern const struct lb_bus lb_memory;
@@ -57,6 +62,7 @@ struct lb_script_bus {
         void *arg;
     } questions[LB_SCRIPT_CALLS]; /* sequence() not answered yet */
     size_t question_count;
+    int64_t *shared_id; /* the sequence, where other nodes draw from it, too; NULL: last_id is it */
 };
 
 struct loopback {
@@ -67,7 +73,8 @@ struct loopback {
     void *bus;
     uint64_t mono_ms;
     int64_t unix_ms;
-    struct pl_list links; /* freed with it */
+    struct pl_list links;  /* freed with it */
+    struct loopback *peer; /* another node of the same cluster, stopped with it; NULL: none */
 };
 
 /* cmocka setups and teardown; *state is the loopback. stop fails if a timer outlives the hub. */

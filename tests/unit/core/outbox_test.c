@@ -181,6 +181,49 @@ static void what_a_slow_socket_is_due_does_not_grow(void **state)
     LB_EXPECT_SILENCE(l);
 }
 
+static void a_socket_hears_that_the_bus_is_away_and_back(void **state)
+{
+    struct loopback *lb = *state;
+    struct lb_link *l = lb_websocket(lb, lb_queue(lb, "7", "community:1"), -1);
+
+    pl_hub_bus_pause(lb->hub, true);
+    lb_pass(lb, 1008);
+    expect_text(LB_TAKE(l), "{\"op\":\"signal\",\"type\":\"status\",\"state\":\"degraded\"}", 0);
+    pl_hub_bus_pause(lb->hub, false);
+    expect_text(LB_TAKE(l), "{\"op\":\"signal\",\"type\":\"status\",\"state\":\"ok\"}", 0);
+    LB_EXPECT_SILENCE(l);
+}
+
+static void a_poll_hears_of_the_bus_beside_its_membership(void **state)
+{
+    struct loopback *lb = *state;
+    struct pl_queue *q = lb_queue(lb, "7", "community:1");
+    char expected[160];
+
+    pl_hub_bus_pause(lb->hub, true);
+    lb_pass(lb, 1008);
+    (void)snprintf(expected, sizeof(expected),
+                   "[{\"type\":\"status\",\"state\":\"degraded\"},{\"type\":\"membership\","
+                   "\"communities\":[3],\"last_event_id\":%lld}]",
+                   (long long)lb_update(lb, "7", "community:3"));
+    assert_string_equal(lb_member(LB_TAKE(lb_poll_once(lb, q, -1)), "signals"), expected);
+}
+
+static void only_how_the_bus_is_now_is_told(void **state)
+{
+    struct loopback *lb = *state;
+    struct lb_link *l = lb_websocket(lb, lb_queue(lb, "7", "community:1"), -1);
+
+    l->refuse = true;
+    for (int i = 0; i < 3; i++) {
+        pl_hub_bus_pause(lb->hub, true);
+        lb_pass(lb, 1008);
+        pl_hub_bus_pause(lb->hub, false);
+    }
+    lb_take_again(l);
+    LB_EXPECT_SILENCE(l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -195,6 +238,9 @@ int main(void)
         TEST(a_welcome_takes_the_place_of_what_was_due),
         TEST(a_poll_carries_everything_that_is_due_at_once),
         TEST(what_a_slow_socket_is_due_does_not_grow),
+        TEST(a_socket_hears_that_the_bus_is_away_and_back),
+        TEST(a_poll_hears_of_the_bus_beside_its_membership),
+        TEST(only_how_the_bus_is_now_is_told),
     };
 
     return cmocka_run_group_tests_name("outbox", tests, NULL, NULL);
