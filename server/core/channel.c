@@ -75,6 +75,7 @@ void pl_channel__close(struct pl_channel *c)
     c->log_floor = 0;
     pl_list_remove(&c->read);
     pl_history__forget(c);
+    pl_history__next(h);
     pl_channel__drop_early(c);
     pl_channel__clear(c, 0);
     h->bus_ops->close(h->bus, pl_channel__name(c));

@@ -125,7 +125,7 @@ static bool say_events(struct pl_queue *q, const struct pl_batch *b)
 
 static bool is_held(const struct pl_queue *q)
 {
-    return q->unproven || pl_stream__is_held(q->hub);
+    return q->unproven || q->user->unsure || pl_stream__is_held(q->hub);
 }
 
 static bool push_one(struct pl_queue *q, struct pl_event *e)
@@ -533,7 +533,7 @@ static bool pull_events(struct pl_queue *q)
         p.readers[i].next = pl_channel__after(q->subs[i].channel, q->sent);
     }
     collect(&p);
-    if (p.batch.count == 0 && !(q->link->ops->one_answer && q->due != 0)) {
+    if (p.batch.count == 0 && !(q->link->ops->one_answer && (q->due & ~PL_DUE_STATUS) != 0)) {
         settle(&p);
     } else if (say_events(q, &p.batch)) {
         settle(&p);

@@ -20,6 +20,7 @@ struct fetch {
     int64_t came_ms; /* a queue: unix, when the client came that it is for */
     bool stale;      /* a change of the record passed meanwhile: asked again */
     bool reload;
+    bool ended; /* of a queue, while it was claimed */
     uint8_t len;
     char key[];
 };
@@ -55,6 +56,9 @@ static void ask(struct pl_hub *h, const struct fetch *f)
 {
     struct pl_str name = {f->key + 1, (size_t)f->len - 1};
 
+    if (h->bus_ops->user == NULL) {
+        return; /* it has gone: whoever waits is told at the end */
+    }
     if (f->key[0] == 'u') {
         h->bus_ops->user(h->bus, name);
     } else {
@@ -93,11 +97,14 @@ static void finish(struct pl_hub *h, struct fetch *f, int status)
 
     pl_list_init(&waiters);
     pl_list_splice(&waiters, &f->waiters);
+    pl_map_remove(&h->fetches, &f->node);
     if (f->reload) {
         h->reloading--;
         h->changes_lost |= status != PL_OK;
+        if (h->reloading == 0) {
+            pl_stream__go_on(h); /* before whoever waits attaches a link */
+        }
     }
-    pl_map_remove(&h->fetches, &f->node);
     while (!pl_list_empty(&waiters)) {
         struct waiter *w = pl_container_of(waiters.next, struct waiter, node);
         struct pl_str user = {w->user, w->user_len};
@@ -110,9 +117,6 @@ static void finish(struct pl_hub *h, struct fetch *f, int status)
             w->done(w->arg, status);
             free(w);
         }
-    }
-    if (f->reload && h->reloading == 0 && !h->paused) {
-        pl_stream__go_on(h);
     }
     free(f);
 }
@@ -180,10 +184,22 @@ static void merge_snapshot(struct pl_user *u, struct pl_str bytes)
     pl_arena_done(&a);
 }
 
+static int64_t *passed(struct pl_hub *h, struct pl_str user_id)
+{
+    return &h->passed[pl_map_hash(user_id.s, user_id.len) %
+                      (sizeof(h->passed) / sizeof(h->passed[0]))];
+}
+
 void pl_hub_bus_user(struct pl_hub *h, const struct pl_bus_user *from)
 {
-    struct pl_user *u;
+    struct pl_user *u = pl_hub_user_find(h, from->user_id);
+    bool is_new = u == NULL;
+    char key[256];
+    struct fetch *f = fetch_find(h, 'u', from->user_id, key);
 
+    if (is_new && f != NULL && f->stale) {
+        return; /* without a change that has passed: asked again */
+    }
     if (from->snapshot.len == 0 && from->change_count == 0) {
         return; /* nothing is held: a record begins with what is said first */
     }
@@ -198,8 +214,30 @@ void pl_hub_bus_user(struct pl_hub *h, const struct pl_bus_user *from)
         pl_user__apply_change(h, from->changes[i].id, &from->changes[i].change);
     }
     u->as_of = from->as_of > u->as_of ? from->as_of : u->as_of;
+    if (is_new && from->as_of < *passed(h, from->user_id)) {
+        u->unsure = true;
+        (void)fetch_get(h, 'u', from->user_id, 0);
+    }
     if (from->change_count > CHANGES_MAX && h->bus_ops->compact != NULL) {
         compact(h, u, from->as_of);
+    }
+}
+
+/* The record is whole now; or not, and then all are asked for again, this one among them. */
+static void settle_user(struct pl_hub *h, struct pl_str user_id, int status)
+{
+    struct pl_user *u = pl_hub_user_find(h, user_id);
+
+    if (u == NULL || !u->unsure) {
+        return;
+    }
+    if (status != PL_OK) {
+        h->changes_lost = true;
+        return;
+    }
+    u->unsure = false;
+    pl_list_foreach(n, &u->queues) {
+        pl_deliver__pull(pl_queue__of_user_node(n));
     }
 }
 
@@ -216,14 +254,16 @@ void pl_hub_bus_user_done(struct pl_hub *h, struct pl_str user_id, int status)
         ask(h, f);
         return;
     }
+    settle_user(h, user_id, status);
     finish(h, f, status);
 }
 
-void pl_fetch__change_passed(struct pl_hub *h, struct pl_str user_id)
+void pl_fetch__change_passed(struct pl_hub *h, int64_t id, struct pl_str user_id)
 {
     char key[256];
     struct fetch *f = fetch_find(h, 'u', user_id, key);
 
+    *passed(h, user_id) = id;
     if (f != NULL) {
         f->stale = true;
     }
@@ -236,6 +276,11 @@ void pl_fetch__reload(struct pl_hub *h)
     h->changes_lost = false;
     if (!needed || h->bus_ops->user == NULL) {
         return;
+    }
+    pl_map_foreach(n, &h->fetches) {
+        struct fetch *f = pl_container_of(n, struct fetch, node);
+
+        f->stale |= f->key[0] == 'u'; /* what comes may have been read before the loss */
     }
     pl_map_foreach(n, &h->users) {
         struct fetch *f =
@@ -329,6 +374,9 @@ void pl_hub_bus_claimed(struct pl_hub *h, struct pl_str queue_id, int status,
     }
     if (status == PL_OK && f->taken > from->generation) {
         status = PL_ERR_REPLACED;
+    } else if (status == PL_OK && f->ended) {
+        h->bus_ops->drop(h->bus, from->queue_id, from->user_id, from->generation);
+        status = PL_ERR_DISCONNECTED;
     }
     if (status == PL_OK) {
         status = settle_claim(h, pl_queue_find(h, queue_id), from, id);
@@ -370,7 +418,12 @@ void pl_hub_bus_taken(struct pl_hub *h, struct pl_str queue_id, int64_t generati
 void pl_hub_bus_end_queue(struct pl_hub *h, struct pl_str queue_id, int status)
 {
     struct pl_queue *q = pl_queue_find(h, queue_id);
+    char key[256];
+    struct fetch *f = fetch_find(h, 'q', queue_id, key);
 
+    if (f != NULL) {
+        f->ended = true;
+    }
     if (q != NULL) {
         pl_queue_end(q, status);
     }

@@ -10,13 +10,15 @@ enum {
     DEEP_MS = 5000,
 };
 
-static void start_reads(struct pl_hub *h)
+void pl_history__next(struct pl_hub *h)
 {
-    while (h->history_reads < READS_AT_ONCE && !pl_list_empty(&h->histories)) {
+    while (h->bus_ops->read != NULL && h->history_reads < READS_AT_ONCE &&
+           !pl_list_empty(&h->histories)) {
         struct pl_channel *c = pl_container_of(h->histories.next, struct pl_channel, history);
 
         pl_list_remove(&c->history);
         c->history_asked = true;
+        c->deep_until_ms = h->mono_ms + DEEP_MS; /* what is read must join on to it */
         h->history_reads++;
         h->bus_ops->read(h->bus, pl_channel__name(c), c->history_after, c->last_id);
     }
@@ -39,7 +41,7 @@ bool pl_history__want(struct pl_channel *c, int64_t after)
     } else if (after < c->history_after) {
         c->history_after = after;
     }
-    start_reads(h);
+    pl_history__next(h);
     return true;
 }
 
@@ -90,16 +92,19 @@ void pl_hub_bus_read(struct pl_hub *h, struct pl_str channel, int64_t floor,
     struct pl_channel *c = pl_channel__find(h, channel);
 
     if (c == NULL || !c->history_asked) {
+        pl_history__next(h);
         return;
     }
     pl_history__forget(c);
-    c->log_floor = floor > c->log_floor ? floor : c->log_floor;
-    /* If the ring has moved on meanwhile, what was read does not join on to it: whoever still needs
-     * it asks again. */
+    if (floor > c->history_after) { /* else it is only what was asked for */
+        c->log_floor = floor > c->log_floor ? floor : c->log_floor;
+    }
+    /* If the ring has moved on meanwhile, what was read does not join on to it:
+   * whoever still needs it asks again. */
     if (floor < c->floor && upto >= c->floor) {
         prepend(c, floor, entries, count);
     }
     pl_channel__each_sub(c, sub_pull, NULL);
-    start_reads(h);
+    pl_history__next(h);
     pl_hub__bound_bytes(h);
 }

@@ -58,13 +58,13 @@ void pl_hub_free(struct pl_hub *h)
 {
     pl_hub_leave_bus(h);
     pl_fetch__done(h);
-    pl_store__done(h);
     pl_map_foreach(n, &h->queues) {
         struct pl_queue *q = pl_container_of(n, struct pl_queue, node);
 
         PL_ASSERT(q->link == NULL);
         pl_queue_end(q, PL_ERR_DRAINING);
     }
+    pl_store__done(h); /* who heard of a queue's end may have changed another */
     pl_map_foreach(n, &h->users) {
         pl_user__free(pl_container_of(n, struct pl_user, node));
     }

@@ -41,6 +41,7 @@ struct pl_hub {
     struct pl_list unneeded;  /* channels without a queue, still open; longest first */
     struct pl_list histories; /* channels whose log is to be read below the ring */
     uint32_t history_reads;   /* such readings under way */
+    int64_t passed[256];      /* newest change that passed of a user not held, by hash */
     struct pl_map fetches;    /* what is being asked of the bus about users and queues */
     struct pl_list unsaved;   /* queues to be saved */
     struct pl_list saved;     /* queues that the bus keeps, saved longest ago first */
@@ -86,6 +87,7 @@ void pl_stream__go_on(struct pl_hub *h);
  * lost. */
 bool pl_history__want(struct pl_channel *c, int64_t after);
 void pl_history__forget(struct pl_channel *c); /* the channel goes */
+void pl_history__next(struct pl_hub *h); /* begins those that wait, as many as may be under way */
 /* Readings that were under way when the bus went are asked for again by whoever needs them. */
 void pl_history__restart(struct pl_hub *h);
 
@@ -108,6 +110,6 @@ void pl_fetch__reload(struct pl_hub *h);
 struct pl_queue;
 void pl_fetch__reclaim(struct pl_queue *q);
 /* A change of a user's record was announced that is not held here. */
-void pl_fetch__change_passed(struct pl_hub *h, struct pl_str user_id);
+void pl_fetch__change_passed(struct pl_hub *h, int64_t id, struct pl_str user_id);
 
 #endif

@@ -177,8 +177,14 @@ static void restore(struct pl_hub *h, struct pl_user *u, const struct pl_bus_que
                     const uint8_t id[16], const struct kept *k)
 {
     struct pl_queue *q = pl_queue__make(h, u, id, &k->narrowing, k->token_exp_ms, from->position);
+    int64_t as_of;
 
     restore_subs(q, k->subs);
+    if (u->narrowing != NULL && read_int(k->record, "a", &as_of) && u->narrowed_id > as_of) {
+        pl_queue__renarrow(q, &(struct pl_membership){.has_narrowing = true,
+                                                      .narrowing = u->narrowing->items,
+                                                      .narrowing_count = u->narrowing->count});
+    }
     q->made_id = k->made_id;
     q->hole = k->hole;
     q->generation = from->generation;
@@ -197,6 +203,15 @@ static bool was_ended(const struct pl_hub *h, const struct pl_user *u, const str
     return u->ended_id > k->made_id || pl_user_is_blocked(h, u);
 }
 
+static bool is_full(const struct pl_hub *h, const struct pl_user *u)
+{
+    const struct pl_config *cfg = h->cfg;
+
+    return (cfg->limits_queues != 0 && h->queues.count >= (uint64_t)cfg->limits_queues) ||
+           (cfg->limits_queues_per_user != 0 &&
+            u->queue_count >= (uint64_t)cfg->limits_queues_per_user);
+}
+
 int pl_kept__install(struct pl_hub *h, const struct pl_bus_queue *from, const uint8_t id[16])
 {
     struct pl_arena a = {0};
@@ -210,6 +225,9 @@ int pl_kept__install(struct pl_hub *h, const struct pl_bus_queue *from, const ui
     } else {
         u = pl_user__get(h, from->user_id);
         status = u != NULL ? PL_OK : PL_ERR_OVERLOADED;
+    }
+    if (status == PL_OK && is_full(h, u)) {
+        status = PL_ERR_OVERLOADED;
     }
     if (status == PL_OK && (!pl_user__merge(u, k.record) || was_ended(h, u, &k))) {
         h->bus_ops->drop(h->bus, from->queue_id, from->user_id, from->generation);

@@ -12,7 +12,9 @@ void pl_user__write(const struct pl_user *u, struct pl_writer *w)
     for (uint32_t i = 0; i < u->grant_count; i++) {
         grants += !pl_user__is_own(u, u->grants[i].channel);
     }
-    pl_write_map(w, 10 + (n != NULL));
+    pl_write_map(w, 11 + (n != NULL));
+    pl_write_key(w, "k");
+    pl_write_int(w, u->narrowed_id);
     pl_write_key(w, "a");
     pl_write_int(w, u->as_of);
     pl_write_key(w, "v");
@@ -172,19 +174,28 @@ bool pl_user__merge(struct pl_user *u, const struct pl_value *record)
 {
     int64_t as_of, version, backend_ms, update_ms, claims_ms, not_before_ms, blocked_ms, ended_id;
     int64_t theirs, ours = said_ms(u->backend_ms, u->claims_ms);
+    bool is_newer;
+    int64_t narrowed_id;
 
     if (record->type != PL_MAP || !read_int(record, "a", &as_of) ||
         !read_int(record, "v", &version) || !read_int(record, "b", &backend_ms) ||
         !read_int(record, "d", &update_ms) || !read_int(record, "c", &claims_ms) ||
         !read_int(record, "n", &not_before_ms) || !read_int(record, "x", &blocked_ms) ||
-        !read_int(record, "e", &ended_id)) {
+        !read_int(record, "e", &ended_id) || !read_int(record, "k", &narrowed_id)) {
         return false;
     }
     theirs = said_ms(backend_ms, claims_ms);
+    is_newer =
+        backend_ms != 0 && (as_of != u->as_of ? as_of > u->as_of : backend_ms >= u->backend_ms);
+    /* Which of two changes is the later one is said by their ids, not by the
+   * clocks of two nodes. */
+    if (is_newer && u->backend_ms > u->claims_ms) {
+        ours = 0;
+    }
     if ((theirs > ours || (theirs == ours && as_of >= u->as_of)) && !adopt_grants(u, record)) {
         return false;
     }
-    if (backend_ms > u->backend_ms) {
+    if (is_newer) {
         u->backend_ms = backend_ms;
         u->update_ms = update_ms;
         u->version = version;
@@ -195,6 +206,7 @@ bool pl_user__merge(struct pl_user *u, const struct pl_value *record)
     }
     u->not_before_ms = later(u->not_before_ms, not_before_ms);
     u->claims_ms = later(u->claims_ms, claims_ms);
+    u->narrowed_id = later(u->narrowed_id, narrowed_id);
     u->as_of = later(u->as_of, as_of);
     if (u->queue_count == 0) {
         pl_user__become_idle(u);

@@ -221,7 +221,7 @@ void pl_hub_bus_saved(struct pl_hub *h, struct pl_str queue_id, int64_t generati
 {
     struct pl_queue *q = find_generation(h, queue_id, generation);
 
-    if (q == NULL) {
+    if (q == NULL || !q->saving) {
         return;
     }
     if (status == PL_ERR_REPLACED && q->link == NULL) {
@@ -244,7 +244,7 @@ void pl_hub_bus_saved(struct pl_hub *h, struct pl_str queue_id, int64_t generati
         q->dirty = true;
         pl_list_append(&h->unsaved, &q->save); /* the sweep tries again */
     }
-    tell_savers(q, status, false);
+    tell_savers(q, status, status != PL_OK);
     q = find_generation(h, queue_id, generation);
     if (q == NULL) {
         return;
@@ -286,6 +286,7 @@ void pl_store__sweep(struct pl_hub *h)
     flush(h);
     if (h->changes_lost && h->reloading == 0) {
         pl_fetch__reload(h);
+        pl_stream__go_on(h); /* there may be no record left to wait for */
     }
 }
 
@@ -297,6 +298,9 @@ void pl_store__resume(struct pl_hub *h)
         q->unproven = q->generation > 0;
         if (q->link != NULL && q->sent > h->applied && !q->asking) {
             pl_queue__ask_if_ahead(q);
+        }
+        if (!q->unproven) {
+            pl_deliver__pull(q); /* the others, when they are saved */
         }
     }
     pl_hub_save_all(h);

@@ -52,8 +52,8 @@ void pl_stream__go_on(struct pl_hub *h)
     }
     pl_timer_cancel(h->wheel, &h->degrade);
     h->degraded = false;
+    pl_store__resume(h); /* first: what is said next serves nobody who is not proven */
     say_status(h);
-    pl_store__resume(h);
 }
 
 void pl_hub_bus_pause(struct pl_hub *h, bool paused)
@@ -62,9 +62,9 @@ void pl_hub_bus_pause(struct pl_hub *h, bool paused)
         return;
     }
     h->paused = paused;
-    if (paused) {
+    if (paused && !h->degraded && !pl_timer_is_set(&h->degrade)) {
         pl_timer_set(h->wheel, &h->degrade, h->mono_ms + DEGRADED_AFTER_MS);
-    } else {
+    } else if (!paused) {
         pl_history__restart(h);
         pl_fetch__reload(h);
         pl_stream__go_on(h);
@@ -298,9 +298,11 @@ static void sub_lost_epoch(struct pl_sub *s, void *arg)
     struct pl_queue *q = s->queue;
 
     (void)arg;
-    q->asking = false;
     q->hole = q->hole_told = 0;
-    if (q->link != NULL) {
+    /* One that is in the new epoch already came from a node that knew of it
+   * before. */
+    if (q->link != NULL && q->sent < q->hub->epoch_start) {
+        q->asking = false;
         q->catchup = PL_CATCHUP_EPOCH;
     }
 }

@@ -392,7 +392,7 @@ void pl_user__apply_change(struct pl_hub *h, int64_t id, const struct pl_bus_cha
     bool changed;
 
     if (u == NULL && pl_store__is_kept(h)) {
-        pl_fetch__change_passed(h, c->user_id); /* whoever needs the record asks the bus */
+        pl_fetch__change_passed(h, id, c->user_id); /* whoever needs the record asks the bus */
         return;
     }
     if (u != NULL && id <= u->as_of) {
@@ -416,6 +416,7 @@ void pl_user__apply_change(struct pl_hub *h, int64_t id, const struct pl_bus_cha
         }
         if (c->kind == PL_CHANGE_UPDATE) {
             u->update_ms = c->has_version ? 0 : c->unix_ms;
+            u->narrowed_id = c->membership->has_narrowing ? id : u->narrowed_id;
         }
         changed = set_grants(u, c->membership->channels, c->membership->channel_count, id,
                              c->kind == PL_CHANGE_REGISTER || !known ? 0 : id);

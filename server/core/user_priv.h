@@ -34,7 +34,9 @@ struct pl_user {
     int64_t claims_ms;     /* iat of the newest token applied; -1: none, or it had none */
     int64_t not_before_ms; /* older tokens are refused; 0: none */
     int64_t blocked_until_ms;
-    int64_t as_of;    /* every backend change up to this id is in it; 0: on a bus that keeps none */
+    int64_t as_of; /* every backend change up to this id is in it; 0: on a bus that keeps none */
+    int64_t narrowed_id; /* of the last update that narrowed all queues; 0: none */
+    bool unsure; /* a change may be missing: asked for again, and nothing is delivered before */
     int64_t ended_id; /* of the last `disconnect`; 0: none */
     uint32_t grant_count;
     uint32_t queue_count;

@@ -171,10 +171,12 @@ static void the_old_owner_cannot_write_any_more(void **state)
     struct elsewhere e = elsewhere(lb, "community:1");
     struct lb_link *old = lb_websocket(e.node, e.queue, -1);
 
+    lb_pass(lb, 10000); /* its clock is behind */
     assert_int_equal(lb_fetch(lb, "7", e.id), PL_OK);
     assert_int_equal(lb_subscribe(e.queue, "community:1", "z"), PL_OK);
     lb_pass(e.node, SWEEP_MS);
     lb_answer(e.node, LB_SAVE);
+    lb_answer(e.node, LB_CLAIM); /* its link might have been the newer one */
     lb_expect_ended(old, PL_ERR_REPLACED);
     assert_int_equal(lb_record(lb, e.id)->generation, 2);
     assert_false(lb_is_gone(lb, e.id));
@@ -231,7 +233,7 @@ static void another_node_may_take_it_at_the_same_time(void **state)
     pl_hub_bus_taken(lb->hub, lb_str(e.id), 3, 0);
     lb_answer(lb, LB_CLAIM);
     assert_int_equal(w.calls, 1);
-    assert_int_equal(w.status, PL_ERR_REPLACED);
+    assert_int_equal(w.status, PL_ERR_BUS); /* it may try again */
     assert_true(lb_is_gone(lb, e.id));
 }
 

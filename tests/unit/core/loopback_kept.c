@@ -258,8 +258,7 @@ static void kept_save(void *bus, const struct pl_bus_queue *queues, size_t count
 
 static void kept_claim(void *bus, struct pl_str queue_id, int64_t came_ms)
 {
-    (void)came_ms;
-    (void)add_call(bus, LB_CLAIM, queue_id);
+    add_call(bus, LB_CLAIM, queue_id)->came_ms = came_ms;
 }
 
 static void kept_drop(void *bus, struct pl_str queue_id, struct pl_str user_id, int64_t generation)
@@ -356,9 +355,14 @@ static void execute_claim(struct kept_bus *b, struct lb_call *c)
     struct lb_queue_record *q = find_queue(b->store, c->name);
 
     if (q == NULL || q->dead) {
-        c->status = PL_ERR_QUEUE_NOT_FOUND;
+        c->status = q == NULL ? PL_ERR_QUEUE_NOT_FOUND : PL_ERR_DISCONNECTED;
         return;
     }
+    if (c->came_ms < q->came_ms) {
+        c->status = PL_ERR_REPLACED;
+        return;
+    }
+    q->came_ms = c->came_ms;
     q->generation++;
     if (q->owner != NULL && q->owner != b) {
         tell(b->store, q->owner, q->id, q->generation, 0);

@@ -29,6 +29,7 @@ struct lb_queue_record {
     char id[PL_QUEUE_ID_SIZE];
     char user[256];
     int64_t generation, position, saved_by;
+    int64_t came_ms; /* when the client came that it was last claimed for */
     struct pl_buf state;
     bool dead;
     void *owner; /* the bus of the node */
@@ -40,6 +41,7 @@ struct lb_call {
     enum lb_call_kind kind;
     char name[256];               /* of the queue, user or channel */
     int64_t after, upto;          /* LB_READ */
+    int64_t came_ms;              /* LB_CLAIM */
     struct lb_queue_record queue; /* LB_SAVE: as it was given; LB_CLAIM: as it was found */
     char transport[16];           /* LB_SAVE */
     int end_status;               /* LB_END */

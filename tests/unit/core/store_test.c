@@ -197,6 +197,13 @@ static void all_are_saved_when_the_process_ends(void **state)
 
 /* ---- whose it is ---- */
 
+/* Another node has it, for a client that came later than any here. */
+static void take_elsewhere(struct loopback *lb, const char *id, int64_t generation)
+{
+    lb_record(lb, id)->generation = generation;
+    lb_record(lb, id)->came_ms = INT64_MAX;
+}
+
 static void a_stale_queue_goes_and_is_not_dropped(void **state)
 {
     struct loopback *lb = *state;
@@ -205,9 +212,10 @@ static void a_stale_queue_goes_and_is_not_dropped(void **state)
     const char *id = lb_queue_id(q);
     static struct lb_waiter w;
 
-    lb_record(lb, id)->generation = 5;
+    take_elsewhere(lb, id, 5);
     pl_queue_when_saved(q, lb_ready, &w);
     settle_saves(lb);
+    lb_answer(lb, LB_CLAIM); /* its link might have been the newer one */
     lb_expect_ended(l, PL_ERR_REPLACED);
     assert_true(lb_is_gone(lb, id));
     assert_int_equal(w.calls, 1);
@@ -314,13 +322,80 @@ static void nothing_is_served_before_also_if_the_client_was_told_of_the_pause(vo
     (void)LB_ANNOUNCE(lb, id, 0);
     lb_pass(lb, SWEEP_MS);
     assert_string_equal(lb_member(LB_TAKE(l), "state"), "\"degraded\"");
-    lb_record(lb, lb_queue_id(q))->generation = 2; /* another node took it meanwhile */
+    take_elsewhere(lb, lb_queue_id(q), 2);
     pl_hub_bus_pause(lb->hub, false);
     assert_string_equal(lb_member(LB_TAKE(l), "state"), "\"ok\"");
     LB_EXPECT_SILENCE(l);
     lb_answer(lb, LB_SAVE);
     LB_EXPECT_SILENCE(l);
+    lb_answer(lb, LB_CLAIM);
+    LB_EXPECT_SILENCE(l);
     lb_expect_ended(l, PL_ERR_REPLACED);
+}
+
+/* What else than the newest link could be meant. */
+static void a_link_that_is_newer_than_theirs_keeps_the_queue(void **state)
+{
+    struct loopback *lb = *state;
+    struct pl_queue *q = lb_kept_queue(lb, "7", "community:1");
+    char id[PL_QUEUE_ID_SIZE];
+    struct lb_link *l;
+    int64_t came_ms;
+
+    pl_queue_id(q, id);
+    lb_pass(lb, 10);
+    came_ms = lb->unix_ms;
+    l = lb_websocket(lb, q, -1);
+    settle_saves(lb);
+    lb_record(lb, id)->generation = 2;
+    pl_hub_bus_taken(lb->hub, lb_str(id), 2, came_ms - 5);
+    assert_false(l->ended);
+    lb_answer(lb, LB_CLAIM);
+    assert_false(l->ended);
+    assert_int_equal(lb_record(lb, id)->generation, 3);
+    pl_hub_bus_taken(lb->hub, lb_str(id), 4, came_ms + 5);
+    lb_expect_ended(l, PL_ERR_REPLACED);
+}
+
+/* What the others have made of it meanwhile is what it is. */
+static void a_queue_that_comes_back_is_as_the_others_left_it(void **state)
+{
+    struct loopback *lb = *state;
+    struct pl_queue *q = lb_kept_queue(lb, "7", "community:1");
+    char id[PL_QUEUE_ID_SIZE];
+    struct lb_link *l;
+    int64_t came_ms, first;
+
+    pl_queue_id(q, id);
+    lb_pass(lb, 10);
+    came_ms = lb->unix_ms;
+    l = lb_websocket(lb, q, -1);
+    settle_saves(lb);
+    lb_record(lb, id)->generation = lb_record(lb, id)->saved_by = 2;
+    pl_hub_bus_taken(lb->hub, lb_str(id), 2, came_ms - 5);
+    lb_answer(lb, LB_CLAIM);
+    lb_settle(lb);
+    assert_false(l->ended);
+    first = lb_next_id(lb);
+    (void)LB_ANNOUNCE(lb, first, 0);
+    LB_EXPECT_EVENTS(l, first);
+}
+
+static void while_others_are_not_heard_a_queue_is_claimed_first(void **state)
+{
+    struct loopback *lb = *state;
+    struct pl_queue *q = lb_kept_queue(lb, "7", "community:1");
+    char id[PL_QUEUE_ID_SIZE];
+
+    pl_queue_id(q, id);
+    settle_saves(lb);
+    assert_false(pl_hub_asks(lb->hub, lb_str("7"), lb_str(id)));
+    pl_hub_bus_hears(lb->hub, false);
+    assert_true(pl_hub_asks(lb->hub, lb_str("7"), lb_str(id)));
+    pl_hub_bus_hears(lb->hub, true);
+    assert_true(pl_hub_asks(lb->hub, lb_str("7"), lb_str(id))); /* not proven yet */
+    settle_saves(lb);
+    assert_false(pl_hub_asks(lb->hub, lb_str("7"), lb_str(id)));
 }
 
 static void a_queue_that_was_taken_during_a_pause_is_not_served(void **state)
@@ -333,10 +408,11 @@ static void a_queue_that_was_taken_during_a_pause_is_not_served(void **state)
     settle_saves(lb);
     pl_hub_bus_pause(lb->hub, true);
     (void)LB_ANNOUNCE(lb, id, 0);
-    lb_record(lb, lb_queue_id(q))->generation = 2;
+    take_elsewhere(lb, lb_queue_id(q), 2);
     pl_hub_bus_pause(lb->hub, false);
     lb_answer(lb, LB_SAVE);
     LB_EXPECT_SILENCE(l);
+    lb_answer(lb, LB_CLAIM);
     lb_expect_ended(l, PL_ERR_REPLACED);
 }
 
@@ -574,6 +650,9 @@ int main(void)
         TEST(nothing_is_served_after_a_pause_before_it_is_saved_again),
         TEST(nothing_is_served_before_also_if_the_client_was_told_of_the_pause),
         TEST(a_queue_that_was_taken_during_a_pause_is_not_served),
+        TEST(a_link_that_is_newer_than_theirs_keeps_the_queue),
+        TEST(a_queue_that_comes_back_is_as_the_others_left_it),
+        TEST(while_others_are_not_heard_a_queue_is_claimed_first),
         TEST(a_queue_that_cannot_be_saved_is_served),
         TEST(queues_outlive_a_bus_that_forgot_them),
         TEST(a_save_under_way_when_the_bus_comes_back_is_followed_by_another),
