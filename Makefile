@@ -8,7 +8,7 @@ ARGS         ?=#         more arguments for parleyd, for `make run`
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run build test dev fuzzers fuzz sim format lint clean run-packages test-packages npm
+.PHONY: help run build test dev fuzzers fuzz sim chaos format lint clean run-packages test-packages npm
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -32,6 +32,12 @@ sim: test-packages ## the simulator on SEEDS=1..1000, optimised
 	@cmake --preset release -B build/sim -DBUILD_TESTING=ON >/dev/null
 	@cmake --build build/sim --target sim
 	@$$(find build/sim -type f -name sim) --seeds $(SEEDS)
+
+chaos: build dev ## 100 000 events handed from node to node, then ten minutes of faults (PL_SEED=… to repeat)
+	@cd tests/integration && export PARLEYD=$(CURDIR)/build/dev/parleyd && \
+	  PL_EVENTS=$${PL_EVENTS:-100000} PL_RATE=$${PL_RATE:-500} PARLEYD=$(CURDIR)/build/release/parleyd \
+	    /usr/bin/python3 test_redis_alternation.py && \
+	  PL_SECONDS=$${PL_SECONDS:-600} PL_HANDS=2 PL_FAILOVERS=6 /usr/bin/python3 test_redis_chaos.py
 
 format: test-packages ## clang-format in place
 	@tests/lint/format.sh --fix

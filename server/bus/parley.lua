@@ -72,9 +72,10 @@
 --                     A missing queue is made with that generation, if state is given; else 0. A generation above the
 --                     kept one wins (a failover may lose a claim). Of a user with many entries, lapsed ones are removed.
 -- parley_claim        P:queue:<id> / node, own Pub/Sub channel, ttl, when the client came (ms by the clock of this
---                     server, as far as the node knows it; "0": not known)
+--                     server, as far as the node knows it; "0": not known), "" or "back": only if that is clearly
+--                     later than the client's that it was claimed for last
 --                     / {generation, user id, position, state, generation of the last save}; nil: there is none; {"ended"}: there was one;
---                     {"older"}: a client that came later has it already, this claim was under way for too long.
+--                     {"older"}: a client that came clearly later (0.1 s) has it already, this claim was under way for too long.
 --                     The node before is told by T with when the client came, unless it is the caller.
 -- parley_drop         P:queue:<id>, P:conn:user:<id> / queue id, generation, ttl / 1 or 0. Leaves {g, dead} behind for ttl.
 -- parley_end          P:queue:<id> / queue id, status / 1 or 0. The owner is told by X.
@@ -88,6 +89,7 @@ local MAX_RECIPIENTS = 20000
 local MAX_JSON = 1048576
 local PUBLISH_EVENTS, PUBLISH_AGE_MS = 10000, 86400000
 local PUBLISH_IDEM_MS = 86400000
+local CLOCKS_DIFFER_MS = 100        -- nodes know the time here no better than that
 local REGISTRY_PRUNE = 32           -- beyond so many entries of one user, lapsed ones are looked for
 local NODE_FORGET_MS = 24 * 3600000 -- a node that lapsed so long ago is not listed any more
 
@@ -963,7 +965,7 @@ end
 local function parley_claim(keys, args)
   local p = prefix(keys)
   count(keys, 1, 'keys')
-  count(args, 4, 'arguments')
+  count(args, 5, 'arguments')
   local id = word(named(keys[1], p, 'queue'), 'queue id')
   local node, ttl = word(args[1], 'node'), text(duration(args[3], 'ttl'))
   local came = position(args[4], 'when the client came')
@@ -975,12 +977,16 @@ local function parley_claim(keys, args)
   if q.dead then
     return {'ended'}
   end
-  if came > 0 and came < q.came then
+  if args[5] == 'back' then
+    if came <= q.came + CLOCKS_DIFFER_MS then
+      return {'older'}
+    end
+  elseif came > 0 and came + CLOCKS_DIFFER_MS < q.came then
     return {'older'}
   end
   local generation = text(integer(text(q.generation + 1), keys[1], 1, MAX_ID))
 
-  call('HSET', keys[1], 'g', generation, 'n', node, 'c', text(came))
+  call('HSET', keys[1], 'g', generation, 'n', node, 'c', text(math.max(came, q.came)))
   call('PEXPIRE', keys[1], ttl)
   if q.node ~= node then
     tell(p, q.node, 'T ' .. id .. ' ' .. generation .. ' ' .. text(came))

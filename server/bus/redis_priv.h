@@ -156,7 +156,7 @@ void pl_redis__publish(void *bus, const struct pl_bus_event *events, size_t coun
 void pl_redis__change(void *bus, const struct pl_bus_change *c, pl_bus_done_fn *done, void *arg);
 void pl_redis__sequence(void *bus, pl_bus_done_fn *done, void *arg);
 void pl_redis__save(void *bus, const struct pl_bus_queue *queues, size_t count);
-void pl_redis__claim(void *bus, struct pl_str queue_id, int64_t came_ms);
+void pl_redis__claim(void *bus, struct pl_str queue_id, int64_t came_ms, bool back);
 void pl_redis__drop(void *bus, struct pl_str queue_id, struct pl_str user_id, int64_t generation);
 void pl_redis__end_queue(void *bus, struct pl_str queue_id, int status, pl_bus_done_fn *done,
                          void *arg);

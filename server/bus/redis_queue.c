@@ -288,7 +288,7 @@ static void on_claimed(struct pl_redis_call *c, const struct redisReply *r)
     }
 }
 
-void pl_redis__claim(void *bus, struct pl_str queue_id, int64_t came_ms)
+void pl_redis__claim(void *bus, struct pl_str queue_id, int64_t came_ms, bool back)
 {
     struct pl_redis_bus *b = bus;
     struct pl_redis_call *c = pl_redis__call_new(b->ask, on_claimed);
@@ -302,6 +302,7 @@ void pl_redis__claim(void *bus, struct pl_str queue_id, int64_t came_ms)
     pl_redis_arg(&c->args, own.data, own.len);
     pl_redis_arg_int(&c->args, queue_ttl_ms(b->cfg));
     pl_redis_arg_int(&c->args, pl_redis__server_ms(b, came_ms));
+    pl_redis_arg_cstr(&c->args, back ? "back" : "");
     pl_buf_done(&own);
     pl_redis__call_ask(c);
 }

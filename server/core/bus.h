@@ -114,9 +114,10 @@ struct pl_bus_ops {
      * has returned, with pl_hub_bus_saved. Strings are the caller's during the call. */
     void (*save)(void *bus, const struct pl_bus_queue *queues, size_t count);
     /* The queue is ours from now on, whoever had it (who is told: pl_hub_bus_taken there), unless a
-     * client that came later than came_ms (unix, by our clock) has it. Answered with
-     * pl_hub_bus_claimed, never before it has returned. */
-    void (*claim)(void *bus, struct pl_str queue_id, int64_t came_ms);
+     * client that came later than came_ms (unix, by our clock) has it. back: it was ours, and we take
+     * it back only if our client came clearly later than theirs. Answered with pl_hub_bus_claimed,
+     * never before it has returned. */
+    void (*claim)(void *bus, struct pl_str queue_id, int64_t came_ms, bool back);
     /* The queue has ended here. Not answered; ignored if another node has taken it since. */
     void (*drop)(void *bus, struct pl_str queue_id, struct pl_str user_id, int64_t generation);
     /* Ends a queue wherever it is, with status: pl_hub_bus_end_queue there. ids[0]: 1 if there was

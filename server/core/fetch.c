@@ -9,7 +9,8 @@
 #include "server/core/queue_priv.h"
 
 enum {
-    CHANGES_MAX = 16, /* more of one user's are put together */
+    CHANGES_MAX = 16,       /* more of one user's are put together */
+    CLOCKS_DIFFER_MS = 100, /* what came within that of each other came at the same time */
 };
 
 /* What is being asked of the bus: "u" and a user id, or "q" and a queue id. */
@@ -18,6 +19,7 @@ struct fetch {
     struct pl_list waiters;
     int64_t taken;   /* another node took the queue with this generation meanwhile */
     int64_t came_ms; /* a queue: unix, when the client came that it is for */
+    bool back;       /* it was taken from here: only if that client is the newer one */
     bool stale;      /* a change of the record passed meanwhile: asked again */
     bool reload;
     bool ended; /* of a queue, while it was claimed */
@@ -62,12 +64,13 @@ static void ask(struct pl_hub *h, const struct fetch *f)
     if (f->key[0] == 'u') {
         h->bus_ops->user(h->bus, name);
     } else {
-        h->bus_ops->claim(h->bus, name, f->came_ms);
+        h->bus_ops->claim(h->bus, name, f->came_ms, f->back);
     }
 }
 
 /* The fetch of this name, begun if it was not. */
-static struct fetch *fetch_get(struct pl_hub *h, char kind, struct pl_str name, int64_t came_ms)
+static struct fetch *fetch_get(struct pl_hub *h, char kind, struct pl_str name, int64_t came_ms,
+                               bool back)
 {
     char key[256];
     struct fetch *f;
@@ -79,6 +82,7 @@ static struct fetch *fetch_get(struct pl_hub *h, char kind, struct pl_str name, 
         f->len = (uint8_t)(name.len + 1);
         memcpy(f->key, key, f->len);
         f->came_ms = came_ms;
+        f->back = back;
         pl_list_init(&f->waiters);
         pl_map_insert(&h->fetches, &f->node, f->key, f->len);
         ask(h, f);
@@ -112,7 +116,7 @@ static void finish(struct pl_hub *h, struct fetch *f, int status)
         pl_list_remove(&w->node);
         w->user_len = 0;
         if (status == PL_OK && f->key[0] == 'q' && user_is_missing(h, user)) {
-            pl_list_append(&fetch_get(h, 'u', user, 0)->waiters, &w->node);
+            pl_list_append(&fetch_get(h, 'u', user, 0, false)->waiters, &w->node);
         } else {
             w->done(w->arg, status);
             free(w);
@@ -152,10 +156,10 @@ void pl_hub_prepare(struct pl_hub *h, struct pl_str user_id, struct pl_str queue
         w->user_len = (uint8_t)user_id.len;
         memcpy(w->user, user_id.s, user_id.len);
     }
-    pl_list_append(
-        &(wants_queue ? fetch_get(h, 'q', queue_id, h->unix_ms) : fetch_get(h, 'u', user_id, 0))
-             ->waiters,
-        &w->node);
+    pl_list_append(&(wants_queue ? fetch_get(h, 'q', queue_id, h->unix_ms, false)
+                                 : fetch_get(h, 'u', user_id, 0, false))
+                        ->waiters,
+                   &w->node);
 }
 
 /* ---- users ---- */
@@ -216,7 +220,7 @@ void pl_hub_bus_user(struct pl_hub *h, const struct pl_bus_user *from)
     u->as_of = from->as_of > u->as_of ? from->as_of : u->as_of;
     if (is_new && from->as_of < *passed(h, from->user_id)) {
         u->unsure = true;
-        (void)fetch_get(h, 'u', from->user_id, 0);
+        (void)fetch_get(h, 'u', from->user_id, 0, false);
     }
     if (from->change_count > CHANGES_MAX && h->bus_ops->compact != NULL) {
         compact(h, u, from->as_of);
@@ -284,7 +288,7 @@ void pl_fetch__reload(struct pl_hub *h)
     }
     pl_map_foreach(n, &h->users) {
         struct fetch *f =
-            fetch_get(h, 'u', pl_user_id(pl_container_of(n, struct pl_user, node)), 0);
+            fetch_get(h, 'u', pl_user_id(pl_container_of(n, struct pl_user, node)), 0, false);
 
         h->reloading += !f->reload;
         f->reload = true;
@@ -353,13 +357,10 @@ static void settle_refusal(struct pl_queue *q, int status)
     }
 }
 
-/* To those who wait: what is not there is found missing, and who was too slow may try again. */
+/* To those who wait: what is not there is found missing. */
 static int waiters_status(int status)
 {
-    if (status == PL_ERR_QUEUE_NOT_FOUND || status == PL_ERR_DISCONNECTED) {
-        return PL_OK;
-    }
-    return status == PL_ERR_REPLACED ? PL_ERR_BUS : status;
+    return status == PL_ERR_QUEUE_NOT_FOUND || status == PL_ERR_DISCONNECTED ? PL_OK : status;
 }
 
 void pl_hub_bus_claimed(struct pl_hub *h, struct pl_str queue_id, int status,
@@ -368,6 +369,8 @@ void pl_hub_bus_claimed(struct pl_hub *h, struct pl_str queue_id, int status,
     char key[256];
     uint8_t id[16];
     struct fetch *f = fetch_find(h, 'q', queue_id, key);
+    /* It goes by the clocks of nodes, and these may be wrong: who comes again is later. */
+    bool refused = status == PL_ERR_REPLACED;
 
     if (f == NULL || !pl_queue_id_parse(queue_id, id)) {
         return;
@@ -383,7 +386,7 @@ void pl_hub_bus_claimed(struct pl_hub *h, struct pl_str queue_id, int status,
     } else {
         settle_refusal(pl_queue_find(h, queue_id), status);
     }
-    finish(h, f, waiters_status(status));
+    finish(h, f, refused ? PL_ERR_BUS : waiters_status(status));
 }
 
 void pl_fetch__reclaim(struct pl_queue *q)
@@ -392,7 +395,7 @@ void pl_fetch__reclaim(struct pl_queue *q)
 
     q->unproven = true;
     pl_queue_id(q, id);
-    (void)fetch_get(q->hub, 'q', (struct pl_str){id, PL_QUEUE_ID_SIZE - 1}, q->link_since_ms);
+    (void)fetch_get(q->hub, 'q', (struct pl_str){id, PL_QUEUE_ID_SIZE - 1}, q->link_since_ms, true);
 }
 
 void pl_hub_bus_taken(struct pl_hub *h, struct pl_str queue_id, int64_t generation, int64_t came_ms)
@@ -408,7 +411,7 @@ void pl_hub_bus_taken(struct pl_hub *h, struct pl_str queue_id, int64_t generati
         return;
     }
     pl_metric_add(PL_S_BUS_QUEUES_TAKEN, 1);
-    if (q->link != NULL && came_ms > 0 && q->link_since_ms > came_ms) {
+    if (q->link != NULL && came_ms > 0 && q->link_since_ms > came_ms + CLOCKS_DIFFER_MS) {
         pl_fetch__reclaim(q);
     } else {
         disown(q, PL_ERR_REPLACED);

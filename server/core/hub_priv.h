@@ -46,6 +46,8 @@ struct pl_hub {
     struct pl_list unsaved;   /* queues to be saved */
     struct pl_list saved;     /* queues that the bus keeps, saved longest ago first */
     struct pl_timer flush;
+    uint32_t saves_under_way; /* queues in saves that are not answered */
+    bool save_urgent;         /* somebody waits for one that has not begun */
 
     const char *goaway_reason; /* of the last pl_hub_goaway */
     int64_t goaway_spread_ms;

@@ -63,6 +63,7 @@ static void chunk_add(struct chunk *c, struct pl_queue *q)
     };
     q->dirty = false;
     q->saving = true;
+    q->hub->saves_under_way++;
     for (struct pl_saver *s = q->savers; s != NULL; s = s->next) {
         s->under_way = true;
     }
@@ -120,12 +121,21 @@ static void to_unsaved(struct pl_queue *q, uint64_t in_ms)
     }
 }
 
+/* Somebody waits: at once, or together with others behind the saves under way. */
+static void flush_urgent(struct pl_hub *h)
+{
+    h->save_urgent = h->saves_under_way > 0;
+    if (!h->save_urgent) {
+        flush(h);
+    }
+}
+
 void pl_store__queue_made(struct pl_queue *q)
 {
     if (pl_store__is_kept(q->hub)) {
         q->generation = 1;
         q->dirty = true;
-        to_unsaved(q, 0);
+        to_unsaved(q, FLUSH_MS);
     }
 }
 
@@ -198,7 +208,8 @@ void pl_queue_when_saved(struct pl_queue *q, pl_hub_ready_fn *done, void *arg)
     *s = (struct pl_saver){q->savers, done, arg, false};
     q->savers = s;
     q->dirty = true;
-    to_unsaved(q, 0);
+    to_unsaved(q, FLUSH_MS);
+    flush_urgent(q->hub);
 }
 
 static struct pl_queue *find_generation(struct pl_hub *h, struct pl_str queue_id,
@@ -217,7 +228,7 @@ static void give_up(struct pl_queue *q)
     pl_queue_end(q, PL_ERR_REPLACED);
 }
 
-void pl_hub_bus_saved(struct pl_hub *h, struct pl_str queue_id, int64_t generation, int status)
+static void settle_save(struct pl_hub *h, struct pl_str queue_id, int64_t generation, int status)
 {
     struct pl_queue *q = find_generation(h, queue_id, generation);
 
@@ -250,9 +261,20 @@ void pl_hub_bus_saved(struct pl_hub *h, struct pl_str queue_id, int64_t generati
         return;
     }
     if (q->dirty && status == PL_OK) {
-        to_unsaved(q, q->savers != NULL ? 0 : FLUSH_MS);
+        to_unsaved(q, FLUSH_MS);
+        h->save_urgent |= q->savers != NULL;
     }
     pl_deliver__pull(q);
+}
+
+void pl_hub_bus_saved(struct pl_hub *h, struct pl_str queue_id, int64_t generation, int status)
+{
+    h->saves_under_way -= h->saves_under_way > 0;
+    settle_save(h, queue_id, generation, status);
+    if (h->saves_under_way == 0 && h->save_urgent) {
+        h->save_urgent = false;
+        flush(h);
+    }
 }
 
 void pl_hub_save_all(struct pl_hub *h)

@@ -59,9 +59,12 @@ export class Application {
 
 /** A server that can be killed, and started again on its port. */
 export class Mortal {
-  static async start(options = {}) {
+  /** `ready(server)`: what more is waited for, each time. */
+  static async start(options = {}, ready = () => {}) {
     const mortal = new Mortal();
-    mortal.now = await Server.start(options);
+    mortal.ready = ready;
+    mortal.options = options;
+    await mortal.#begin();
     mortal.url = mortal.now.url;
     mortal.options = { ...options, 'server.listen': new URL(mortal.url).host };
     return mortal;
@@ -71,7 +74,12 @@ export class Mortal {
     this.now.process.kill('SIGKILL');
     await this.now.exited;
     await sleep(awayMs);
+    await this.#begin();
+  }
+
+  async #begin() {
     this.now = await Server.start(this.options);
+    await this.ready(this.now);
   }
 }
 

@@ -22,7 +22,7 @@ const test = (name, run) => bareTest(name, { timeout: 40_000, skip: !existsSync(
 
 before(async () => {
   if (!existsSync(CHROMIUM)) return;
-  server = await Server.start({}, ['--dev']);
+  server = await Server.start({ 'server.node': 'left' }, ['--dev']);
   browser = await chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage'] });
 });
 
@@ -132,6 +132,8 @@ test('a comment crosses both ways between WebSocket and long-poll', async () => 
   for (const person of [ada, ben]) {
     assert.deepEqual(await person.texts(),
       ['Hello from a WebSocket', 'Hello from a long-poll, Grüße 😀 <b>not bold</b>']);
+    await person.page.waitForFunction(() => / ms$/.test(document.getElementById('fact-latency').textContent));
+    assert.equal(await person.page.textContent('#fact-node'), 'left', 'the node is named');
   }
   await ada.screenshot('demo-websocket');
   await ben.screenshot('demo-longpoll-phone');

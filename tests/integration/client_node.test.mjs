@@ -98,7 +98,7 @@ describe('over each transport with each codec', { concurrency: true }, () => {
       await assert.rejects(ada.parley.publish({ type: 'x', communities: [community + 10_000], data: {} }), ({ code }) => !!code);
       assert.deepEqual(eventsOf(ada.log), []);
       assert.deepEqual(ben.parley.communities, [community]);
-      if (way.transport === 'websocket') assert.ok(ben.parley.node, 'the node is named');
+      assert.ok(ben.parley.node, 'the node is named');
     });
 
     test(`${title}: a handler that takes its time gets everything in order`, async () => {
@@ -308,6 +308,34 @@ describe('the client through its life', { concurrency: true }, () => {
     await until(() => shown.size === numbers.published.length, 'all of them');
     assert.deepEqual([...shown].sort((a, b) => a - b), numbers.published.map(({ n }) => n));
   });
+
+  for (const transport of ['websocket', 'longpoll']) {
+    test(`${transport}: connect and catch up at once, from no position: rows and events leave no hole between them`, async () => {
+      const community = ++lastCommunity;
+      const numbers = new Numbers(server, community, { everyMs: 0 });
+      await numbers.start();
+      await numbers.more(1);
+      const clients = [];
+      for (let i = 0; i < 20; i += 1) {
+        const { parley } = listen(community, { transports: [transport] });
+        const shown = [];
+        parley.on('event', ({ data }) => shown.push(data.n));
+        parley.connect();
+        /* The rows are as of now, with the one that is being published, and take their time to come. */
+        await parley.catchup(async () => {
+          for (let n = 1; n <= numbers.published.length + 1; n += 1) shown.push(n);
+          await sleep(20);
+        });
+        clients.push({ parley, shown });
+      }
+      await numbers.stop();
+      for (const { parley, shown } of clients) {
+        await until(() => shown.includes(numbers.last.n), 'the last number');
+        assert.deepEqual([...new Set(shown)], numbers.published.map(({ n }) => n));
+        parley.close();
+      }
+    });
+  }
 
   test('for await takes every number, and ends with the client', async () => {
     const community = ++lastCommunity;

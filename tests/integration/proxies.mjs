@@ -5,6 +5,8 @@
 //   killed      lets the upgrade through and ends the socket after 300 ms without traffic
 //   idle        ends sockets and polls after 10 s without traffic
 //   buffering   reads whole answers before it passes them on, compresses them, and refuses the upgrade
+//
+// Behind them may be several servers, taken in turn: no sticky sessions.
 
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -20,6 +22,7 @@ export const WAYS = ['fair', 'refused', 'killed', 'idle', 'buffering'];
 export const installed = (name) => existsSync(BINARIES[name]);
 
 const host = (url) => new URL(url).host;
+const serversOf = (urls, line) => [urls].flat().map((url, i) => line(host(url), i)).join('\n    ');
 
 const PATIENT = 'proxy_read_timeout 90s;';
 const NGINX_SOCKET = {
@@ -35,7 +38,7 @@ const NGINX_HTTP = {
 };
 
 function nginxConfig({ dir, port, way, server, application }) {
-  const pass = `proxy_http_version 1.1; proxy_set_header Host $http_host; proxy_pass http://${host(server)};`;
+  const pass = `proxy_http_version 1.1; proxy_set_header Host $http_host; proxy_pass http://parley;`;
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((name) => `${name}_temp_path ${dir}/${name};`).join(' ');
   return `
 daemon off;
@@ -45,6 +48,9 @@ error_log ${dir}/error.log;
 events { worker_connections 1000; }
 http {
   access_log off;
+  upstream parley {
+    ${serversOf(server, (address) => `server ${address} max_fails=0;`)}
+  }
   ${temporary}
   server {
     listen 127.0.0.1:${port};
@@ -92,7 +98,9 @@ backend application
 
 backend parley
   ${HAPROXY[way].join('\n  ')}
-  server parley ${host(server)}
+  balance roundrobin
+  option redispatch 1
+  ${serversOf(server, (address, i) => `server parley${i} ${address}`)}
 `;
 }
 
@@ -102,7 +110,7 @@ const COMMANDS = {
 };
 const CONFIGS = { nginx: nginxConfig, haproxy: haproxyConfig };
 
-async function freePort() {
+export async function freePort() {
   const probe = createServer().listen(0, '127.0.0.1');
   await once(probe, 'listening');
   const { port } = probe.address();
@@ -111,7 +119,7 @@ async function freePort() {
   return port;
 }
 
-async function answers(port) {
+export async function answers(port) {
   const socket = connect(port, '127.0.0.1');
   const open = await once(socket, 'connect').then(() => true, () => false);
   socket.destroy();
@@ -119,8 +127,8 @@ async function answers(port) {
 }
 
 export class Proxy {
-  /** `server`, `application`: URLs behind it. */
-  static async start(name, way, { server, application }) {
+  /** `server`, or several, and `application`: URLs behind it. */
+  static async start(name, way, { server, application = 'http://127.0.0.1:1' }) {
     const proxy = new Proxy();
     proxy.dir = await mkdtemp(path.join(tmpdir(), `parley-${name}-`));
     const port = await freePort();

@@ -30,6 +30,7 @@ class Register(ServerCase):
             self.assertIs(value["resumed"], False)
             self.assertEqual(value["transports"], ["websocket", "longpoll"])
             self.assertEqual(value["ping_interval_ms"], 25000)
+            self.assertTrue(value["node"])
             self.assertLessEqual(0, value["last_event_id"])
             self.assertLessEqual(value["last_event_id"], MAX_INT)
 

@@ -689,15 +689,15 @@ class Queues(Case):
         return self.call("parley_save", [f"queue:{queue}", f"conn:user:{user}"], node, ttl,
                          queue, user, generation, state, position, entry)
 
-    def claim(self, node="n2", queue="q", ttl=HOUR):
-        return self.call("parley_claim", [f"queue:{queue}"], node, "{t}:node:" + node, ttl)
+    def claim(self, node="n2", queue="q", ttl=HOUR, came=0, back=""):
+        return self.call("parley_claim", [f"queue:{queue}"], node, "{t}:node:" + node, ttl, came, back)
 
     def drop(self, generation=1, queue="q", user="7", ttl=HOUR):
         return self.call("parley_drop", [f"queue:{queue}", f"conn:user:{user}"], queue, generation, ttl)
 
     def test_a_queue_is_kept(self):
         self.assertEqual(self.save(ttl=2 * HOUR), [b"1"])
-        self.assertEqual(self.r.hgetall(self.key("queue:q")), {b"g": b"1", b"n": b"n1", b"u": b"7", b"p": b"5", b"d": b"state"})
+        self.assertEqual(self.r.hgetall(self.key("queue:q")), {b"g": b"1", b"n": b"n1", b"u": b"7", b"p": b"5", b"s": b"1", b"d": b"state"})
         self.assertAlmostEqual(self.r.pttl(self.key("queue:q")), 2 * HOUR, delta=5000)
         self.assertAlmostEqual(self.r.pttl(self.key("conn:user:7")), 2 * HOUR, delta=5000)
         self.assertEqual(json.loads(self.r.hget(self.key("conn:user:7"), "q"))["node"], "n1")
@@ -705,20 +705,35 @@ class Queues(Case):
     def test_positions_only_rise_and_an_empty_state_is_as_it_was(self):
         self.save()
         self.assertEqual(self.save(state="", position=3), [b"1"])
-        self.assertEqual(self.claim()[2:], [b"5", b"state"])
+        self.assertEqual(self.claim()[2:], [b"5", b"state", b"1"])
         self.assertEqual(self.save(node="n2", generation=2, state="new", position=9), [b"1"])
-        self.assertEqual(self.claim("n3"), [b"3", b"7", b"9", b"new"])
+        self.assertEqual(self.claim("n3"), [b"3", b"7", b"9", b"new", b"2"])
+
+    def test_a_claim_for_a_client_that_came_earlier_does_not_take_it_back(self):
+        self.save()
+        self.assertEqual(self.claim("n2", came=9000)[0], b"2")
+        self.assertEqual(self.claim("n1", came=8899), [b"older"])
+        self.assertEqual(self.claim("n3", came=8900)[0], b"3")  # so well the clocks agree
+        self.assertEqual(self.claim("n1", came=9100, back="back"), [b"older"])
+        self.assertEqual(self.claim("n2", came=9101, back="back")[0], b"4")
+        self.assertEqual(self.claim("n1", came=0)[0], b"5")
+
+    def test_a_claim_of_an_ended_queue_says_so(self):
+        self.save()
+        self.drop()
+        self.assertEqual(self.claim(), [b"ended"])
+        self.assertIsNone(self.claim(queue="other"))
 
     def test_a_claim_raises_the_generation_and_tells_the_node_before(self):
         self.save()
         heard = self.listen()
-        self.assertEqual(self.claim("n2", ttl=2 * HOUR), [b"2", b"7", b"5", b"state"])
-        self.assertEqual(self.heard(heard, 1), [("node:n1", "T q 2")])
+        self.assertEqual(self.claim("n2", ttl=2 * HOUR, came=77), [b"2", b"7", b"5", b"state", b"1"])
+        self.assertEqual(self.heard(heard, 1), [("node:n1", "T q 2 77")])
         self.assertAlmostEqual(self.r.pttl(self.key("queue:q")), 2 * HOUR, delta=5000)
-        self.assertEqual(self.claim("n2"), [b"3", b"7", b"5", b"state"])
+        self.assertEqual(self.claim("n2"), [b"3", b"7", b"5", b"state", b"1"])
         self.assertEqual(self.heard(heard, 0), [])
         self.assertEqual(self.claim("n1")[0], b"4")
-        self.assertEqual(self.heard(heard, 1), [("node:n2", "T q 4")])
+        self.assertEqual(self.heard(heard, 1), [("node:n2", "T q 4 0")])
 
     def test_a_save_by_the_node_before_is_refused(self):
         self.save()
@@ -757,7 +772,7 @@ class Queues(Case):
         self.assertAlmostEqual(self.r.pttl(self.key("queue:q")), 2 * HOUR, delta=5000)
         self.assertFalse(self.r.exists(self.key("conn:user:7")))
         before = self.everything()
-        self.assertIsNone(self.claim())
+        self.assertEqual(self.claim(), [b"ended"])
         self.assertEqual((self.save(), self.save(generation=9), self.drop(), self.end()), ([b"0"], [b"0"], b"0", b"0"))
         self.assertEqual(before, self.everything())
 
@@ -826,7 +841,7 @@ class Refusals(Case):
         "parley_marker": (["seq", "control"], []),
         "parley_save": (["queue:q", "conn:user:7", "queue:r", "conn:user:7"],
                         ["n", HOUR, "q", 7, 1, "s", 0, "{}", "r", 7, 1, "s", 0, "{}"]),
-        "parley_claim": (["queue:q"], ["n", "{t}:node:n", HOUR]),
+        "parley_claim": (["queue:q"], ["n", "{t}:node:n", HOUR, 0, ""]),
         "parley_drop": (["queue:q", "conn:user:7"], ["q", 1, HOUR]),
         "parley_end": (["queue:q"], ["q", -10]),
     }
@@ -921,7 +936,7 @@ class Refusals(Case):
         save_keys, save_args = self.GOOD["parley_save"]
         self.refused("INVALID", "parley_save", [*save_keys[:2], "queue:other", save_keys[3]], *save_args)
         self.refused("INVALID", "parley_save", [*save_keys[:3], "conn:user:8"], *save_args)
-        self.refused("INVALID", "parley_claim", ["queue:q"], "n", "{t}:node:other", HOUR)
+        self.refused("INVALID", "parley_claim", ["queue:q"], "n", "{t}:node:other", HOUR, 0, "")
         self.refused("INVALID", "parley_canary", ["seq", "nodes"], "{t}:node:other", "n", "nonce", "{}")
         self.refused("INVALID", "parley_drop", ["queue:other", "conn:user:7"], "q", 1, HOUR)
         self.refused("INVALID", "parley_end", ["queue:other"], "q", 0)
@@ -966,7 +981,7 @@ class Faults(Case):
         self.assertEqual(self.append(("a", "b"), idem="k", ttl=60000), [b"same", first[1]])
         self.assertGreater(self.one(), ids[-1])
         self.assertEqual(self.read()[3][-1].prev, ids[-1])
-        self.assertEqual(self.call("parley_claim", ["queue:q"], "m", "{t}:node:m", HOUR), [b"4", b"7", b"5", b"state"])
+        self.assertEqual(self.call("parley_claim", ["queue:q"], "m", "{t}:node:m", HOUR, 0, ""), [b"4", b"7", b"5", b"state", b"3"])
 
 
 if __name__ == "__main__":

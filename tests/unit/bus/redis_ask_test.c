@@ -732,7 +732,7 @@ static void what_is_open_at_the_end_is_answered_once(void **state)
     change(n, "7", "community:5", &changed);
     pl_hub_sequence(n->hub, rn_done, &asked);
     pl_redis__user(n->bus, PL_LIT("7"));
-    pl_redis__claim(n->bus, PL_LIT("00112233445566778899aabbccddeeff"), 1);
+    pl_redis__claim(n->bus, PL_LIT("00112233445566778899aabbccddeeff"), 1, false);
     pl_redis_bus_connections(n->bus, PL_LIT("8"), on_text, &t);
     rn_pass(c, 20);
     rn_remove(c, n);

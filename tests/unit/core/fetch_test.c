@@ -233,7 +233,7 @@ static void another_node_may_take_it_at_the_same_time(void **state)
     pl_hub_bus_taken(lb->hub, lb_str(e.id), 3, 0);
     lb_answer(lb, LB_CLAIM);
     assert_int_equal(w.calls, 1);
-    assert_int_equal(w.status, PL_ERR_BUS); /* it may try again */
+    assert_int_equal(w.status, PL_ERR_REPLACED);
     assert_true(lb_is_gone(lb, e.id));
 }
 

@@ -256,9 +256,12 @@ static void kept_save(void *bus, const struct pl_bus_queue *queues, size_t count
     }
 }
 
-static void kept_claim(void *bus, struct pl_str queue_id, int64_t came_ms)
+static void kept_claim(void *bus, struct pl_str queue_id, int64_t came_ms, bool back)
 {
-    add_call(bus, LB_CLAIM, queue_id)->came_ms = came_ms;
+    struct lb_call *c = add_call(bus, LB_CLAIM, queue_id);
+
+    c->came_ms = came_ms;
+    c->back = back;
 }
 
 static void kept_drop(void *bus, struct pl_str queue_id, struct pl_str user_id, int64_t generation)
@@ -358,7 +361,7 @@ static void execute_claim(struct kept_bus *b, struct lb_call *c)
         c->status = q == NULL ? PL_ERR_QUEUE_NOT_FOUND : PL_ERR_DISCONNECTED;
         return;
     }
-    if (c->came_ms < q->came_ms) {
+    if (c->back ? c->came_ms <= q->came_ms : c->came_ms < q->came_ms) {
         c->status = PL_ERR_REPLACED;
         return;
     }

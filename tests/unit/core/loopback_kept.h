@@ -39,9 +39,10 @@ struct lb_queue_record {
 struct lb_call {
     struct pl_list node;
     enum lb_call_kind kind;
-    char name[256];               /* of the queue, user or channel */
-    int64_t after, upto;          /* LB_READ */
-    int64_t came_ms;              /* LB_CLAIM */
+    char name[256];      /* of the queue, user or channel */
+    int64_t after, upto; /* LB_READ */
+    int64_t came_ms;     /* LB_CLAIM */
+    bool back;
     struct lb_queue_record queue; /* LB_SAVE: as it was given; LB_CLAIM: as it was found */
     char transport[16];           /* LB_SAVE */
     int end_status;               /* LB_END */

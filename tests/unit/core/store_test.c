@@ -269,6 +269,8 @@ static void an_ended_queue_is_dropped(void **state)
     pl_queue_end(q, PL_OK);
     assert_null(lb_record(lb, id));
     assert_int_equal(w.status, PL_ERR_QUEUE_NOT_FOUND);
+    lb_answer(lb, LB_SAVE);
+    assert_null(lb_record(lb, id));
     lb_pass(lb, SWEEP_MS);
     assert_int_equal(lb_calls(lb, LB_SAVE), 0);
 }
@@ -348,7 +350,7 @@ static void a_link_that_is_newer_than_theirs_keeps_the_queue(void **state)
     l = lb_websocket(lb, q, -1);
     settle_saves(lb);
     lb_record(lb, id)->generation = 2;
-    pl_hub_bus_taken(lb->hub, lb_str(id), 2, came_ms - 5);
+    pl_hub_bus_taken(lb->hub, lb_str(id), 2, came_ms - 2000);
     assert_false(l->ended);
     lb_answer(lb, LB_CLAIM);
     assert_false(l->ended);
@@ -372,7 +374,7 @@ static void a_queue_that_comes_back_is_as_the_others_left_it(void **state)
     l = lb_websocket(lb, q, -1);
     settle_saves(lb);
     lb_record(lb, id)->generation = lb_record(lb, id)->saved_by = 2;
-    pl_hub_bus_taken(lb->hub, lb_str(id), 2, came_ms - 5);
+    pl_hub_bus_taken(lb->hub, lb_str(id), 2, came_ms - 2000);
     lb_answer(lb, LB_CLAIM);
     lb_settle(lb);
     assert_false(l->ended);
