@@ -78,7 +78,8 @@
 --                     {"older"}: a client that came clearly later (0.1 s) has it already, this claim was under way for too long.
 --                     The node before is told by T with when the client came, unless it is the caller.
 -- parley_drop         P:queue:<id>, P:conn:user:<id> / queue id, generation, ttl / 1 or 0. Leaves {g, dead} behind for ttl.
--- parley_end          P:queue:<id> / queue id, status / 1 or 0. The owner is told by X.
+-- parley_end          P:queue:<id> / queue id, status, ttl / 1 or 0. Leaves {g, dead} behind for ttl, whether the owner, who
+--                     is told by X, lives or not.
 
 local VERSION = 1
 
@@ -651,6 +652,13 @@ local function with_user(reply, key, as_of)
   return reply
 end
 
+-- Never shortens: a block may be longer than the record's usual life.
+local function prolong(key, ttl)
+  if call('PTTL', key) < tonumber(ttl) then
+    call('PEXPIRE', key, ttl)
+  end
+end
+
 local function parley_change(keys, args)
   local p = prefix(keys)
   count(keys, 4, 'keys')
@@ -680,7 +688,7 @@ local function parley_change(keys, args)
   append(log, id, tag, 'H', payload, control_events)
   age_log(log, age)
   call('HSET', user, name, payload)
-  call('PEXPIRE', user, user_ttl)
+  prolong(user, user_ttl)
   remember(idem, hash, {name}, ttl)
   call('PUBLISH', control, table.concat({'H', name, tag, prev, payload}, ' '))
   return with_user({'ok', name}, user, id)
@@ -712,7 +720,7 @@ local function parley_compact(keys, args)
       call('HDEL', user, field)
     end
   end
-  call('PEXPIRE', user, ttl)
+  prolong(user, ttl)
   return '1'
 end
 
@@ -1004,7 +1012,11 @@ local function parley_drop(keys, args)
   local ttl = text(duration(args[3], 'ttl'))
   local q = queue(keys[1])
   call('HLEN', keys[2]) -- refuses another type
-  if q and (q.dead or q.generation > generation) then
+  if q and q.dead then
+    call('HDEL', keys[2], args[1]) -- it was ended by parley_end
+    return '0'
+  end
+  if q and q.generation > generation then
     return '0'
   end
 
@@ -1018,8 +1030,9 @@ end
 local function parley_end(keys, args)
   local p = prefix(keys)
   count(keys, 1, 'keys')
-  count(args, 2, 'arguments')
+  count(args, 3, 'arguments')
   single(keys[1], p, 'queue:' .. word(args[1], 'queue id'))
+  local ttl = text(duration(args[3], 'ttl'))
   if #args[2] > 10 or not args[2]:find('^%-?%d+$') then
     refuse('status: an integer')
   end
@@ -1027,6 +1040,11 @@ local function parley_end(keys, args)
   if not q or q.dead then
     return '0'
   end
+  local generation = text(integer(text(q.generation + 1), keys[1], 1, MAX_ID))
+
+  call('DEL', keys[1])
+  call('HSET', keys[1], 'g', generation, 'dead', '1')
+  call('PEXPIRE', keys[1], ttl)
   tell(p, q.node, 'X ' .. args[1] .. ' ' .. args[2])
   return '1'
 end

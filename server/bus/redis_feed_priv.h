@@ -85,7 +85,7 @@ struct pl_redis_feed {
     int64_t echo,
         echo_wanted; /* ids sent to ourselves behind what is announced: under way, wanted */
     struct pl_map channels;
-    struct pl_list open, recent, to_read;
+    struct pl_list open, recent, to_read, refused;
     uint64_t opens;        /* numbers them */
     unsigned reads;        /* under way */
     struct pl_timer retry; /* of reads that were refused */

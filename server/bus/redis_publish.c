@@ -10,6 +10,7 @@
 enum {
     KEPT_MAX = 10000,              /* publishes and changes without an answer */
     KEPT_BYTES_MAX = 64 * 1048576, /* and what they weigh */
+    LOG_ENTRIES_MAX = 20000,       /* of one publish: events times their channels */
     OWN_KEY_TTL_MS = 60000,
     ONCE_TTL_MS = 600000,
 };
@@ -359,6 +360,17 @@ static struct pl_redis_call *publish_call(struct pl_redis_ask *a, const struct p
     return c;
 }
 
+/* Redis does nothing else while it writes them. */
+static size_t log_entries(const struct pl_bus_event *events, size_t count)
+{
+    size_t entries = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        entries += events[i].channel_count;
+    }
+    return entries;
+}
+
 void pl_redis__publish(void *bus, const struct pl_bus_event *events, size_t count,
                        const struct pl_bus_key *key, pl_bus_done_fn *done, void *arg)
 {
@@ -368,6 +380,10 @@ void pl_redis__publish(void *bus, const struct pl_bus_event *events, size_t coun
 
     if (!b->up) {
         done(arg, PL_ERR_BUS, NULL, 0);
+        return;
+    }
+    if (log_entries(events, count) > LOG_ENTRIES_MAX) {
+        done(arg, PL_ERR_TOO_BIG, NULL, 0);
         return;
     }
     if (key != NULL && key->key.len > 0) {
@@ -398,6 +414,15 @@ void pl_redis__publish_once(struct pl_redis_bus *b, const struct pl_bus_event *e
 }
 
 /* ---- changes ---- */
+
+/* A block outlasts tokens, and the record lasts as long. */
+static int64_t record_ttl_ms(const struct pl_redis_bus *b, const struct pl_bus_change *change)
+{
+    int64_t usual = pl_redis__user_ttl_ms(b->cfg);
+    int64_t block = change->blocked_until_ms - pl_hub_unix_ms(b->hub) + 60000;
+
+    return block > usual ? block : usual;
+}
 
 static void on_changed(struct pl_redis_call *c, const struct redisReply *r)
 {
@@ -430,7 +455,7 @@ static struct pl_redis_call *change_call(struct pl_redis_ask *a, const struct pl
     pl_redis__key(b, &c->args, "idem", once_key(o));
     add_once(c, o);
     pl_redis_arg(&c->args, payload.data, payload.len);
-    pl_redis_arg_int(&c->args, pl_redis__user_ttl_ms(b->cfg));
+    pl_redis_arg_int(&c->args, record_ttl_ms(b, change));
     add_log_limits(c);
     pl_buf_done(&payload);
     return c;

@@ -8,10 +8,15 @@
 
 /* ---- users ---- */
 
+static int64_t queue_ttl_ms(const struct pl_config *cfg)
+{
+    return cfg->queue_ttl + cfg->queue_ttl / 2 + 10000;
+}
+
 int64_t pl_redis__user_ttl_ms(const struct pl_config *cfg)
 {
-    int64_t longest =
-        cfg->auth_max_token_ttl > cfg->queue_ttl ? cfg->auth_max_token_ttl : cfg->queue_ttl;
+    int64_t queue_ms = queue_ttl_ms(cfg);
+    int64_t longest = cfg->auth_max_token_ttl > queue_ms ? cfg->auth_max_token_ttl : queue_ms;
 
     return longest + 60000;
 }
@@ -189,11 +194,6 @@ static void add_queue(struct pl_redis_call *c, const struct pl_bus_queue *q, int
     pl_buf_done(&json);
 }
 
-static int64_t queue_ttl_ms(const struct pl_config *cfg)
-{
-    return cfg->queue_ttl + cfg->queue_ttl / 2 + 10000;
-}
-
 static void save_chunk(struct pl_redis_bus *b, const struct pl_bus_queue *queues, size_t count)
 {
     struct pl_redis_call *c = pl_redis__call_new(b->ask, on_saved);
@@ -344,6 +344,7 @@ void pl_redis__end_queue(void *bus, struct pl_str queue_id, int status, pl_bus_d
     pl_redis__key(b, &c->args, "queue", queue_id);
     pl_redis_arg_str(&c->args, queue_id);
     pl_redis_arg_int(&c->args, status);
+    pl_redis_arg_int(&c->args, 2 * b->cfg->queue_ttl);
     pl_redis__call_ask(c);
 }
 

@@ -614,8 +614,8 @@ static bool is_full(const struct pl_redis_raw *r)
 /* Those that wait longest need not wait for their time. */
 static bool has_room(struct pl_redis_raw *r)
 {
-    while (is_full(r) && r->b->up && !r->looking_up) {
-        submit(pending_of(r->waiting.next));
+    if (is_full(r) && r->b->up && !r->looking_up) {
+        submit(pending_of(r->waiting.next)); /* which may be put back: the bus is full, too */
     }
     return !is_full(r);
 }

@@ -19,6 +19,7 @@ enum {
 static const int64_t history_bytes = (int64_t)64 << 20;
 
 struct reading {
+    struct pl_list node; /* of feed.refused: a history that was answered with an error */
     struct pl_redis_feed *f;
     uint64_t open; /* 0: history */
     int64_t after, upto;
@@ -318,6 +319,28 @@ static void on_open_page(void *arg, const struct redisReply *r)
 
 /* ---- history ---- */
 
+/* An error is not an answer: after a moment the core is told nothing, and asks again. */
+static void refuse_later(struct reading *reading)
+{
+    pl_list_append(&reading->f->refused, &reading->node);
+    retry_later(reading->f);
+}
+
+static void answer_refused(struct pl_redis_feed *f)
+{
+    struct pl_list refused;
+
+    pl_list_init(&refused);
+    pl_list_splice(&refused, &f->refused);
+    while (!pl_list_empty(&refused)) {
+        struct reading *reading = pl_container_of(refused.next, struct reading, node);
+
+        pl_list_remove(&reading->node);
+        pl_hub_bus_read(f->b->hub, name_of(reading), reading->after, NULL, 0, reading->after);
+        free_reading(reading);
+    }
+}
+
 static void on_history_page(void *arg, const struct redisReply *r)
 {
     struct reading *reading = arg;
@@ -334,8 +357,8 @@ static void on_history_page(void *arg, const struct redisReply *r)
             pl_hub_bus_read(hub, name_of(reading), reading->floor, reading->entries, reading->count,
                             reading->upto);
         } else if (outcome == READ_REFUSED) {
-            /* What cannot be read is lost. */
-            pl_hub_bus_read(hub, name_of(reading), reading->upto, NULL, 0, reading->upto);
+            refuse_later(reading);
+            return;
         }
     }
     free_reading(reading); /* not told: the core asks again when the bus is back */
@@ -363,12 +386,16 @@ void pl_redis__read(void *bus, struct pl_str channel, int64_t after, int64_t upt
 
 static void on_retry(struct pl_timer *t)
 {
-    pl_redis__read_unanswered(pl_container_of(t, struct pl_redis_feed, retry));
+    struct pl_redis_feed *f = pl_container_of(t, struct pl_redis_feed, retry);
+
+    answer_refused(f);
+    pl_redis__read_unanswered(f);
 }
 
 void pl_redis__read_init(struct pl_redis_feed *f)
 {
     pl_list_init(&f->to_read);
+    pl_list_init(&f->refused);
     pl_timer_init(&f->retry, on_retry);
 }
 
@@ -377,5 +404,11 @@ void pl_redis__read_stop(struct pl_redis_feed *f)
     pl_timer_cancel(f->b->wheel, &f->retry);
     while (!pl_list_empty(&f->to_read)) {
         pl_list_remove(f->to_read.next);
+    }
+    while (!pl_list_empty(&f->refused)) { /* not told: the core asks again when the bus is back */
+        struct reading *reading = pl_container_of(f->refused.next, struct reading, node);
+
+        pl_list_remove(&reading->node);
+        free_reading(reading);
     }
 }

@@ -176,16 +176,17 @@ static void compact(struct pl_hub *h, const struct pl_user *u, int64_t as_of)
     pl_buf_done(&snapshot);
 }
 
-static void merge_snapshot(struct pl_user *u, struct pl_str bytes)
+static bool merge_snapshot(struct pl_user *u, struct pl_str bytes)
 {
     struct pl_arena a = {0};
     const struct pl_value *record;
 
-    if (pl_decode(PL_MSGPACK, bytes.s, bytes.len, &a, &record, NULL) != PL_OK ||
-        !pl_user__merge(u, record)) {
-        pl_metric_add(PL_S_BUS_MALFORMED_CHANGE, 1);
-    }
+    bool ok = pl_decode(PL_MSGPACK, bytes.s, bytes.len, &a, &record, NULL) == PL_OK &&
+              pl_user__merge(u, record);
+
+    pl_metric_add(PL_S_BUS_MALFORMED_CHANGE, !ok);
     pl_arena_done(&a);
+    return ok;
 }
 
 static int64_t *passed(struct pl_hub *h, struct pl_str user_id)
@@ -194,8 +195,17 @@ static int64_t *passed(struct pl_hub *h, struct pl_str user_id)
                       (sizeof(h->passed) / sizeof(h->passed[0]))];
 }
 
+void pl_fetch__doubt(struct pl_user *u)
+{
+    if (u->as_of < *passed(u->hub, pl_user_id(u))) {
+        u->unsure = true;
+        (void)fetch_get(u->hub, 'u', pl_user_id(u), 0, false);
+    }
+}
+
 void pl_hub_bus_user(struct pl_hub *h, const struct pl_bus_user *from)
 {
+    bool understood;
     struct pl_user *u = pl_hub_user_find(h, from->user_id);
     bool is_new = u == NULL;
     char key[256];
@@ -211,18 +221,16 @@ void pl_hub_bus_user(struct pl_hub *h, const struct pl_bus_user *from)
     if (u == NULL) {
         return;
     }
-    if (from->snapshot.len > 0) {
-        merge_snapshot(u, from->snapshot);
-    }
+    understood = from->snapshot.len == 0 || merge_snapshot(u, from->snapshot);
     for (size_t i = 0; i < from->change_count; i++) {
         pl_user__apply_change(h, from->changes[i].id, &from->changes[i].change);
     }
     u->as_of = from->as_of > u->as_of ? from->as_of : u->as_of;
-    if (is_new && from->as_of < *passed(h, from->user_id)) {
-        u->unsure = true;
-        (void)fetch_get(h, 'u', from->user_id, 0, false);
+    pl_user__enforce(u);
+    if (is_new) {
+        pl_fetch__doubt(u);
     }
-    if (from->change_count > CHANGES_MAX && h->bus_ops->compact != NULL) {
+    if (understood && from->change_count > CHANGES_MAX && h->bus_ops->compact != NULL) {
         compact(h, u, from->as_of);
     }
 }
@@ -346,7 +354,11 @@ static int settle_claim(struct pl_hub *h, struct pl_queue *q, const struct pl_bu
 /* What there is here of a queue that could not be claimed. */
 static void settle_refusal(struct pl_queue *q, int status)
 {
-    if (q == NULL || status == PL_ERR_BUS) {
+    if (q == NULL) {
+        return;
+    }
+    if (status == PL_ERR_BUS) {
+        pl_store__queue_changed(q); /* whose it is will be asked again, by saving it */
         return;
     }
     if (status == PL_ERR_QUEUE_NOT_FOUND) {
@@ -438,14 +450,16 @@ void pl_hub_end_queue(struct pl_hub *h, struct pl_str queue_id, int status, pl_b
     struct pl_queue *q = pl_queue_find(h, queue_id);
     int64_t count = q != NULL;
 
-    if (q == NULL && h->bus_ops->end_queue != NULL) {
+    /* What is here may be somebody else's by now: the bus knows. */
+    if (h->bus_ops->end_queue != NULL) {
         h->bus_ops->end_queue(h->bus, queue_id, status, done, arg);
-        return;
     }
     if (q != NULL) {
         pl_queue_end(q, status);
     }
-    done(arg, PL_OK, &count, 1);
+    if (h->bus_ops->end_queue == NULL) {
+        done(arg, PL_OK, &count, 1);
+    }
 }
 
 /* ---- life ---- */

@@ -111,6 +111,10 @@ void pl_fetch__reload(struct pl_hub *h);
 /* Others say that the queue is theirs, and its link is newer than theirs, or may be: it is claimed. */
 struct pl_queue;
 void pl_fetch__reclaim(struct pl_queue *q);
+/* The record has just been made: a change of it may have passed before. Then nothing is delivered to
+ * its queues before it has been asked for again. */
+struct pl_user;
+void pl_fetch__doubt(struct pl_user *u);
 /* A change of a user's record was announced that is not held here. */
 void pl_fetch__change_passed(struct pl_hub *h, int64_t id, struct pl_str user_id);
 

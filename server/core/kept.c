@@ -216,7 +216,8 @@ int pl_kept__install(struct pl_hub *h, const struct pl_bus_queue *from, const ui
 {
     struct pl_arena a = {0};
     struct kept k = {0};
-    struct pl_user *u = NULL;
+    struct pl_user *u = pl_hub_user_find(h, from->user_id);
+    bool is_new = u == NULL;
     int status = PL_OK;
 
     if (!read_state(from->state, &a, &k)) {
@@ -234,7 +235,11 @@ int pl_kept__install(struct pl_hub *h, const struct pl_bus_queue *from, const ui
         status = PL_ERR_QUEUE_NOT_FOUND;
     }
     if (status == PL_OK) {
+        pl_user__enforce(u);
         restore(h, u, from, id, &k);
+    }
+    if (status == PL_OK && is_new) {
+        pl_fetch__doubt(u);
     }
     pl_arena_done(&a);
     return status;

@@ -77,6 +77,29 @@ static bool is_grant(const struct pl_value *g)
            g->u.array.items[1].type == PL_INT_VALUE && g->u.array.items[2].type == PL_BOOL;
 }
 
+/* Are these the user's, but for the own channel? */
+static bool has_grants(const struct pl_user *u, const struct pl_value *list)
+{
+    size_t n = 0;
+
+    for (uint32_t i = 0; i < u->grant_count; i++) {
+        const struct pl_grant *g = &u->grants[i];
+        const struct pl_value *v = n < list->u.array.count ? &list->u.array.items[n] : NULL;
+
+        if (pl_user__is_own(u, g->channel)) {
+            continue;
+        }
+        if (v == NULL || !is_grant(v) ||
+            !pl_str_eq(v->u.array.items[0].u.string, pl_channel__name(g->channel)) ||
+            v->u.array.items[1].u.integer != g->since ||
+            v->u.array.items[2].u.boolean != g->standing) {
+            return false;
+        }
+        n++;
+    }
+    return n == list->u.array.count;
+}
+
 /* In the place of those held, but for the own channel. They come sorted by name. */
 static bool replace_grants(struct pl_user *u, const struct pl_value *list)
 {
@@ -157,17 +180,25 @@ static bool adopt_grants(struct pl_user *u, const struct pl_value *record)
     struct pl_arena a = {0};
     bool ok =
         grants != NULL && grants->type == PL_ARRAY && forgot != NULL && forgot->type == PL_BOOL &&
-        (narrowing == NULL || (narrowing->type == PL_ARRAY && read_narrowing(narrowing, &a, &m))) &&
-        replace_grants(u, grants);
+        (narrowing == NULL || (narrowing->type == PL_ARRAY && read_narrowing(narrowing, &a, &m)));
+    bool same = ok && has_grants(u, grants);
+
+    ok = ok && (same || replace_grants(u, grants));
 
     if (ok) {
         u->forgot_taken = forgot->u.boolean;
         free(u->narrowing);
         u->narrowing = NULL;
-        pl_user__spread(u, &m, false, true);
+        pl_user__spread(u, &m, false, !same); /* who is told of nothing new asks for nothing */
     }
     pl_arena_done(&a);
     return ok;
+}
+
+/* Nobody has said anything about the user here. */
+static bool is_blank(const struct pl_user *u)
+{
+    return u->backend_ms == 0 && u->claims_ms < 0 && pl_user_channel_count(u) == 0;
 }
 
 bool pl_user__merge(struct pl_user *u, const struct pl_value *record)
@@ -192,7 +223,8 @@ bool pl_user__merge(struct pl_user *u, const struct pl_value *record)
     if (is_newer && u->backend_ms > u->claims_ms) {
         ours = 0;
     }
-    if ((theirs > ours || (theirs == ours && as_of >= u->as_of)) && !adopt_grants(u, record)) {
+    if ((theirs > ours || (theirs == ours && (as_of > u->as_of || is_blank(u)))) &&
+        !adopt_grants(u, record)) {
         return false;
     }
     if (is_newer) {

@@ -73,7 +73,9 @@ static bool evict_one(struct pl_hub *h)
         struct pl_user *u = pl_container_of(from->next, struct pl_user, idle);
 
         if (!pl_user_is_blocked(h, u)) {
-            h->forgotten_ms = u->backend_ms > h->forgotten_ms ? u->backend_ms : h->forgotten_ms;
+            if (u->backend_ms > h->forgotten_ms && !pl_store__is_kept(h)) {
+                h->forgotten_ms = u->backend_ms;
+            }
             pl_user__free(u);
             return true;
         }
@@ -458,6 +460,19 @@ int pl_hub_apply_claims(struct pl_hub *h, const struct pl_token_claims *c, bool 
                          reach_back ? 0 : h->applied);
     pl_user__spread(u, c->membership, false, changed);
     return PL_OK;
+}
+
+void pl_user__enforce(struct pl_user *u)
+{
+    bool blocked = pl_user_is_blocked(u->hub, u);
+
+    pl_list_foreach_safe(n, &u->queues) {
+        struct pl_queue *q = pl_queue__of_user_node(n);
+
+        if (blocked || q->made_id < u->ended_id) {
+            pl_queue_end(q, PL_ERR_DISCONNECTED);
+        }
+    }
 }
 
 size_t pl_user_end_queues(struct pl_user *u, int status)

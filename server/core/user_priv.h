@@ -71,6 +71,8 @@ void pl_user__grant_known_own(struct pl_user *u);
 /* Shared with record.c. */
 bool pl_user__is_own(const struct pl_user *u, const struct pl_channel *c); /* user:<id> */
 void pl_user__become_idle(struct pl_user *u);
+/* Ends the queues that a `disconnect` which came with a record was meant for. */
+void pl_user__enforce(struct pl_user *u);
 /* Takes a change over into every queue of the user. narrow: m's narrowing is for the existing queues
  * too. */
 void pl_user__spread(struct pl_user *u, const struct pl_membership *m, bool narrow,

@@ -18,6 +18,7 @@ let server;
 let browser;
 let community = 700;
 let window;
+const running = [];
 
 const test = (name, run) => bareTest(name, { timeout: 60_000, skip: !existsSync(CHROMIUM) && 'no Chromium' }, run);
 
@@ -33,6 +34,7 @@ after(async () => {
 });
 
 afterEach(async () => {
+  await Promise.all(running.splice(0).map((numbers) => numbers.stop()));
   await window?.context.close();
   window = undefined;
   community += 1;
@@ -52,6 +54,13 @@ async function startTab({ community: number, token, transports }) {
   parley.on('state', ({ state, transport, leader }) => log.push(['state', `${state}${leader ? ' leading' : ''}`, transport, performance.timeOrigin + performance.now()]));
   parley.on('error', (error) => log.push(['error', error.code, error.message]));
   parley.connect();
+}
+
+/** Numbers that are stopped when the test ends, however it does. */
+function numbered(options) {
+  const numbers = new Numbers(server, community, options);
+  running.push(numbers);
+  return numbers;
 }
 
 /** How many queues the user of this test has. */
@@ -128,7 +137,7 @@ class Tab {
 /** Runs `end` on the leader while numbers are published; resolves to how long the others waited for what came next. */
 async function withoutLeader(t, { transports, ready, end, back }) {
   await Window.open(TABS, transports);
-  const numbers = new Numbers(server, community, { everyMs: 20 });
+  const numbers = numbered({ everyMs: 20 });
   await numbers.start();
   try {
     await numbers.more(20);
@@ -180,7 +189,7 @@ async function leadingAfter(tab, ms) {
 for (const transport of ['longpoll', 'websocket']) {
   test(`${transport}: ten tabs, one connection, each number once and in order`, async () => {
     await Window.open(TABS, [transport]);
-    const numbers = new Numbers(server, community, { everyMs: 10 });
+    const numbers = numbered({ everyMs: 10 });
     const from = await numbers.start();
     await numbers.more(100);
     await numbers.stop();
@@ -217,7 +226,7 @@ for (const transport of ['longpoll', 'websocket']) {
 
   test(`${transport}: the leader's page is reloaded, and then another's`, async () => {
     await Window.open(4, [transport]);
-    const numbers = new Numbers(server, community, { everyMs: 20 });
+    const numbers = numbered({ everyMs: 20 });
     await numbers.start();
     for (const leads of [true, false]) {
       await numbers.more(10);
@@ -232,20 +241,33 @@ for (const transport of ['longpoll', 'websocket']) {
   });
 }
 
-test('the leader goes into the back/forward cache and comes back', async () => {
-  await Window.open(3, ['longpoll']);
-  const numbers = new Numbers(server, community, { everyMs: 20 });
-  await numbers.start();
-  await numbers.more(10);
-  const leader = window.without(await window.leader());
+/** The leader goes elsewhere and comes back by history; resolves to why the browser did not keep it, if it did not. */
+async function leaderAwayAndBack(numbers) {
+  const leader = window.without(await until(() => window.leader(), 'a leader'));
   await leader.page.evaluate(() => { globalThis.kept = true; });
   await leader.page.goto('about:blank');
   await until(() => window.leader(), 'another to lead', WITHIN_MS);
   await numbers.more(20);
   await leader.page.evaluate(() => setTimeout(() => history.back())); // page.goBack() waits for a load that does not come
   await leader.page.waitForFunction(() => globalThis.parley?.state === 'connected');
-  assert.ok(await leader.page.evaluate(() => globalThis.kept), 'the very page came back');
   window.tabs.push(leader);
+  return leader.page.evaluate(() => !globalThis.kept && JSON.stringify(performance.getEntriesByType('navigation')[0].notRestoredReasons));
+}
+
+/* Chromium keeps no page that it still finds holding a lock which others want, and may find so a moment after the lock was
+ * let go of. Such a page is loaded anew: then it has missed nothing either. */
+test('the leader goes into the back/forward cache and comes back', async (t) => {
+  await Window.open(3, ['longpoll']);
+  const numbers = numbered({ everyMs: 20 });
+  await numbers.start();
+  await numbers.more(10);
+  for (let tries = 1; ; tries += 1) {
+    const refused = await leaderAwayAndBack(numbers);
+    if (!refused) break;
+    t.diagnostic(refused);
+    assert.match(refused, /weblocks-contention/);
+    assert.ok(tries < 8, 'kept at last');
+  }
   await numbers.more(10);
   await numbers.stop();
   await window.assertSeen(numbers);
@@ -253,7 +275,7 @@ test('the leader goes into the back/forward cache and comes back', async () => {
 
 test('a lone tab that is reloaded has missed nothing', async () => {
   await Window.open(1, ['websocket']);
-  const numbers = new Numbers(server, community, { everyMs: 20 });
+  const numbers = numbered({ everyMs: 20 });
   await numbers.start();
   await numbers.more(10);
   await window.tabs[0].page.goto('about:blank');

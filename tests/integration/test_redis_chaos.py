@@ -28,7 +28,7 @@ RATE = float(os.environ.get("PL_RATE", "40"))
 NODES = int(os.environ.get("PL_NODES", "3"))
 FAILOVERS = int(os.environ.get("PL_FAILOVERS", "2"))
 LONG = SECONDS > 60
-OPTIONS = {"log__level": "info", "websocket__ping_interval": "1s"}
+OPTIONS = {"log__level": "info", "websocket__ping_interval": "3s"}
 REDIS = {"nodes": NODES, "bus__canary_interval": "500ms", "bus__timeout": "1s", "bus__log_events": 1000000,
          "channel__ring_events": 64}
 

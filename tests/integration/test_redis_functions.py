@@ -789,7 +789,7 @@ class Queues(Case):
         self.assertEqual(self.save(generation=3), [b"0"])
 
     def end(self, status=-10):
-        return self.call("parley_end", ["queue:q"], "q", status)
+        return self.call("parley_end", ["queue:q"], "q", status, HOUR)
 
     def test_an_end_is_told_to_the_owner(self):
         self.assertEqual(self.end(), b"0")
@@ -797,9 +797,15 @@ class Queues(Case):
         heard = self.listen()
         self.assertEqual(self.end(), b"1")
         self.assertEqual(self.heard(heard, 1), [("node:n1", "X q -10")])
-        self.claim("n2")
+
+    def test_an_ended_queue_is_ended_whether_its_owner_lives_or_not(self):
+        self.save()
         self.assertEqual(self.end(0), b"1")
-        self.assertEqual(self.heard(heard, 2)[1], ("node:n2", "X q 0"))
+        self.assertEqual(self.end(0), b"0")
+        self.assertEqual(self.claim(), [b"ended"])
+        self.assertEqual(self.save(state="late"), [b"0"])
+        self.assertEqual(self.drop(), b"0")
+        self.assertEqual(self.r.hlen(self.key("conn:user:7")), 0)
 
     def test_many_in_one_call(self):
         self.save("other", 5, queue="q1")
@@ -843,7 +849,7 @@ class Refusals(Case):
                         ["n", HOUR, "q", 7, 1, "s", 0, "{}", "r", 7, 1, "s", 0, "{}"]),
         "parley_claim": (["queue:q"], ["n", "{t}:node:n", HOUR, 0, ""]),
         "parley_drop": (["queue:q", "conn:user:7"], ["q", 1, HOUR]),
-        "parley_end": (["queue:q"], ["q", -10]),
+        "parley_end": (["queue:q"], ["q", -10, HOUR]),
     }
 
     def test_every_function_is_there(self):
@@ -939,7 +945,7 @@ class Refusals(Case):
         self.refused("INVALID", "parley_claim", ["queue:q"], "n", "{t}:node:other", HOUR, 0, "")
         self.refused("INVALID", "parley_canary", ["seq", "nodes"], "{t}:node:other", "n", "nonce", "{}")
         self.refused("INVALID", "parley_drop", ["queue:other", "conn:user:7"], "q", 1, HOUR)
-        self.refused("INVALID", "parley_end", ["queue:other"], "q", 0)
+        self.refused("INVALID", "parley_end", ["queue:other"], "q", 0, HOUR)
 
     def test_of_many_saves_the_last_may_be_wrong(self):
         keys, args = self.GOOD["parley_save"]

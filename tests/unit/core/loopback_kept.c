@@ -264,6 +264,8 @@ static void kept_claim(void *bus, struct pl_str queue_id, int64_t came_ms, bool 
     c->back = back;
 }
 
+static void execute(struct kept_bus *b, struct lb_call *c);
+
 static void kept_drop(void *bus, struct pl_str queue_id, struct pl_str user_id, int64_t generation)
 {
     struct kept_bus *b = bus;
@@ -288,6 +290,7 @@ static void kept_end_queue(void *bus, struct pl_str queue_id, int status, pl_bus
     c->end_status = status;
     c->done = done;
     c->arg = arg;
+    execute(bus, c); /* commands are carried out in order: before a drop that follows */
 }
 
 static void kept_user(void *bus, struct pl_str user_id)
@@ -382,6 +385,7 @@ static void execute_end(struct kept_bus *b, struct lb_call *c)
 
     c->count = q != NULL && !q->dead;
     if (c->count > 0) {
+        q->dead = true;
         tell(b->store, q->owner, q->id, 0, c->end_status);
     }
 }
