@@ -33,7 +33,7 @@ enum {
     BEAT_MS = 1000,
     MARKER_MS = 60000,
     MARKER_SPREAD_MS = 15000,
-    MALFORMED_LOG_MS = 60000,
+    LOG_MS = 60000,
 };
 
 /* How many messages of these bytes came since the marker. */
@@ -67,6 +67,7 @@ struct pl_redis_raw {
     struct pl_timer submit, ask, beat;
     uint64_t beat_ms;
     uint64_t malformed_ms[2]; /* when it was logged; 0: never */
+    uint64_t dropped_ms;      /* when that was logged last */
 };
 
 static void drain(struct pl_redis_raw *r);
@@ -244,11 +245,25 @@ static uint64_t due_ms(const struct pl_redis_raw *r)
 
 /* ---- answers ---- */
 
+/* Once a minute, however many there are: the metrics count. */
+static bool may_log(const struct pl_redis_raw *r, uint64_t *logged_ms)
+{
+    uint64_t now = pl_redis__now_ms(r->b);
+
+    if (*logged_ms != 0 && now - *logged_ms < LOG_MS) {
+        return false;
+    }
+    *logged_ms = now;
+    return true;
+}
+
 static void give_up(struct pending *p, const char *why)
 {
     pl_metric_add(PL_S_PUBLISH_ERRORS, 1);
-    pl_log(PL_LOG_WARN, "bus_raw_dropped", PL_STR("reason", why),
-           PL_STR("kind", p->is_change ? "change" : "event"));
+    if (may_log(p->raw, &p->raw->dropped_ms)) {
+        pl_log(PL_LOG_WARN, "bus_raw_dropped", PL_STR("reason", why),
+               PL_STR("kind", p->is_change ? "change" : "event"));
+    }
     drop(p);
 }
 
@@ -287,12 +302,9 @@ static void on_done(void *arg, int status, bool same)
 static void malformed(struct pending *p, const char *why)
 {
     struct pl_redis_raw *r = p->raw;
-    uint64_t now = pl_redis__now_ms(r->b);
-    uint64_t *logged = &r->malformed_ms[p->is_change];
 
     pl_metric_add(p->is_change ? PL_S_BUS_MALFORMED_RAW_CHANGE : PL_S_BUS_MALFORMED_RAW_EVENT, 1);
-    if (*logged == 0 || now - *logged >= MALFORMED_LOG_MS) {
-        *logged = now;
+    if (may_log(r, &r->malformed_ms[p->is_change])) {
         pl_log(PL_LOG_WARN, p->is_change ? "bus_raw_change_malformed" : "bus_raw_event_malformed",
                PL_STR("reason", why));
     }

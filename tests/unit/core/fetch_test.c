@@ -314,6 +314,77 @@ static void a_change_that_passes_during_a_claim_is_not_lost(void **state)
     LB_EXPECT_SILENCE(l);
 }
 
+/* One of whom no backend has said anything: only a token has. */
+static struct elsewhere elsewhere_by_token(struct loopback *lb)
+{
+    struct elsewhere e = {.node = lb_join(lb)};
+
+    assert_int_equal(lb_claims(e.node, "9", "community:1", e.node->unix_ms, true), PL_OK);
+    e.queue = lb_another_queue(e.node, "9", -1);
+    lb_settle(e.node);
+    pl_queue_id(e.queue, e.id);
+    lb_hear(lb);
+    return e;
+}
+
+static void the_first_change_of_a_user_may_pass_during_a_claim_too(void **state)
+{
+    struct loopback *lb = *state;
+    struct elsewhere e = elsewhere_by_token(lb);
+    static struct lb_waiter w;
+
+    lb_prepare(lb, "9", e.id, &w);
+    lb_execute(lb, LB_CLAIM);
+    (void)lb_elsewhere(lb, PL_CHANGE_DISCONNECT, "9", NULL, lb->unix_ms + 1);
+    lb_hear(lb);
+    lb_answer(lb, LB_CLAIM);
+    lb_settle(lb);
+    assert_int_equal(w.calls, 1);
+    assert_true(lb_is_gone(lb, e.id));
+}
+
+/* Else each claim answers the polls of the others, who claim in turn. */
+static void a_claim_that_says_nothing_new_tells_nobody(void **state)
+{
+    struct loopback *lb = *state;
+    struct elsewhere e = elsewhere_by_token(lb);
+    struct pl_queue *second = lb_another_queue(e.node, "9", -1);
+    char id[PL_QUEUE_ID_SIZE];
+    struct lb_link *l;
+
+    lb_settle(e.node);
+    pl_queue_id(second, id);
+    assert_int_equal(lb_fetch(lb, "9", e.id), PL_OK);
+    l = lb_poll(lb, lb_find(lb, e.id), -1);
+    lb_settle(lb);
+    assert_int_equal(lb_fetch(lb, "9", id), PL_OK);
+    lb_settle(lb);
+    LB_EXPECT_SILENCE(l);
+    assert_false(l->spent);
+}
+
+static void a_disconnect_that_comes_inside_a_snapshot_ends_queues(void **state)
+{
+    struct loopback *lb = *state;
+    struct loopback *other = lb_join(lb);
+    struct pl_queue *q = lb_kept_queue(lb, "7", "community:1");
+    struct lb_link *l = lb_websocket(lb, q, -1);
+
+    lb_settle(lb);
+    pl_hub_bus_pause(lb->hub, true);
+    (void)lb_elsewhere(lb, PL_CHANGE_DISCONNECT, "7", NULL, lb->unix_ms + 1);
+    for (int i = 0; i < 17; i++) {
+        (void)lb_elsewhere(lb, PL_CHANGE_UPDATE, "7", "community:1", lb->unix_ms + 2 + i);
+    }
+    assert_int_equal(lb_fetch(other, "7", NULL), PL_OK);
+    assert_int_equal(lb_kept_counts(other)->compacted, 1);
+    pl_hub_bus_changes_lost(lb->hub);
+    pl_hub_bus_pause(lb->hub, false);
+    lb_answer(lb, LB_USER);
+    lb_expect_ended(l, PL_ERR_DISCONNECTED);
+    lb_settle(lb);
+}
+
 static void a_claim_keeps_to_the_limit_of_queues(void **state)
 {
     struct loopback *lb = *state;
@@ -651,6 +722,9 @@ int main(void)
         TEST(a_disconnect_ends_also_what_nobody_has),
         TEST(an_older_disconnect_does_not_end_a_newer_queue),
         TEST(a_change_that_passes_during_a_claim_is_not_lost),
+        TEST(the_first_change_of_a_user_may_pass_during_a_claim_too),
+        TEST(a_claim_that_says_nothing_new_tells_nobody),
+        TEST(a_disconnect_that_comes_inside_a_snapshot_ends_queues),
         TEST(a_claim_keeps_to_the_limit_of_queues),
         TEST(no_room_for_its_user_is_said),
         TEST(a_narrowing_reaches_also_a_queue_that_nobody_has),
