@@ -4,9 +4,7 @@
 export class ParleyError extends Error {
   constructor(code, message, extra) {
     super(message || code);
-    this.name = 'ParleyError';
-    this.code = code;
-    Object.assign(this, extra);
+    Object.assign(this, { name: 'ParleyError', code }, extra);
   }
 }
 
@@ -82,12 +80,10 @@ export function createDispatcher(onDrain) {
     report,
 
     /* How many values wait for handlers. */
-    get waiting() {
-      return waiting;
-    },
+    waiting: () => waiting,
 
     /* The least `before` of the events that are not done with; undefined when all are. */
-    get held() {
+    held() {
       let least;
       for (const { busy, before } of handlers.get('event') ?? []) if (busy && !(before >= least)) least = before;
       return least;
@@ -99,10 +95,3 @@ export function createDispatcher(onDrain) {
 export function matches({ community, article }, event) {
   return !!event.community_ids?.includes(community) && (article === undefined || event.data?.article_id === article);
 }
-
-/* The same by `new`. */
-export const Dispatcher = class {
-  constructor(onDrain) {
-    return createDispatcher(onDrain);
-  }
-};

@@ -1,14 +1,17 @@
-/* One HTTP request to the server, in the client's codec. Resolves to { body, tookMs } of a 2xx or to { why } it
- * failed, in the terms of transports.js, never rejects.
+/* One HTTP request to the server, in the client's codec, for a path below /realtime/. Resolves to { body, tookMs } of a
+ * 2xx or to { why } it failed, in the terms of transports.js, never rejects.
  *
  *   env       url, fetch, codec, token()
- *   options   body, timeoutMs, signal
+ *   options   body, signal, timeoutMs: by default for what is answered at once
  *   why.cut   true when neither the server nor this client ended it: the network or a proxy did */
 import { json } from './codec_json.js';
 import { undoable } from './dispatch.js';
 import { closeOfHttp } from './rules.js';
 
-export async function http({ url, codec, fetch, token }, method, path, { body, timeoutMs, signal }) {
+/* The longest an answer may take beyond the hold that was asked for. */
+export const GRACE_MS = 15_000;
+
+export async function http({ url, codec, fetch, token }, method, path, { body, timeoutMs = GRACE_MS, signal } = {}) {
   const deadline = new AbortController();
   const stop = undoable(() => deadline.abort(), signal);
   const timer = setTimeout(stop, timeoutMs);
@@ -17,7 +20,7 @@ export async function http({ url, codec, fetch, token }, method, path, { body, t
   if (token()) headers.Authorization = `Bearer ${token()}`;
   if (body) headers['Content-Type'] = codec.contentType;
   try {
-    const response = await fetch(url + path, {
+    const response = await fetch(`${url}/realtime/${path}`, {
       method,
       headers,
       body: body && codec.encode(body),

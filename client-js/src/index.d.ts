@@ -60,6 +60,7 @@ export interface QueuePosition {
 export interface Registration extends QueuePosition {
   communities?: number[];
   transports?: TransportName[];
+  node?: string;
 }
 
 /** What a handler is called for. */
@@ -251,7 +252,7 @@ export interface ParleyClient extends AsyncIterable<ParleyEvent> {
   readonly queueId: string | undefined;
   /** What the server grants, as far as it has said. */
   readonly communities: readonly number[] | undefined;
-  /** Which server process, as far as it has said. */
+  /** Which server process, as it said when it last welcomed or registered this client. */
   readonly node: string | undefined;
   /** Milliseconds there and back; undefined until measured. */
   readonly latency: number | undefined;

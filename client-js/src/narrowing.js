@@ -1,26 +1,22 @@
 /* Which messages turn what the server holds for one community into what the subscribers want.
  *
  * want: Map of topic -> number of handlers; the topic '' is the whole community.
- * have: what the server was last known to hold: 'all', a Set of articles, or undefined when unknown.
+ * have: Set of the topics the server was last known to hold; undefined when unknown.
  *
- * The server turns `all` into a set at the first article, and a set into `all` by a subscribe without one;
- * an unsubscribe without article empties it. */
+ * The server turns the whole into a set of articles at the first one, and that into the whole by a subscribe without
+ * one; an unsubscribe without article empties it. */
 export function changes(community, want, have) {
   const message = (op, article) => ({ op, community_id: community, article_id: article });
-  if (want.has('')) return have === 'all' ? [] : [message('subscribe')];
-  if (!want.size && !(have instanceof Set)) return [message('unsubscribe')];
+  const whole = have?.has('');
+  if (want.has('')) return whole ? [] : [message('subscribe')];
+  const known = whole ? undefined : have;
+  if (!want.size && !known) return [message('unsubscribe')];
 
   /* From an unknown state nothing is taken away first: an article that lingers costs a few events nobody listens
    * to, a set emptied and filled again could miss one. */
-  const known = have instanceof Set ? have : new Set();
-  const added = [...want.keys()].filter((article) => !known.has(article)).map((article) => message('subscribe', article));
-  const gone = [...known].filter((article) => !want.has(article)).map((article) => message('unsubscribe', article));
+  const added = [...want.keys()].filter((article) => !known?.has(article)).map((article) => message('subscribe', article));
+  const gone = [...(known ?? [])].filter((article) => !want.has(article)).map((article) => message('unsubscribe', article));
   return [...added, ...gone];
-}
-
-/* What the server holds once it has said yes to all of those messages. */
-export function settled(want) {
-  return want.has('') ? 'all' : new Set(want.keys());
 }
 
 /* What the handlers of subscribe() want of each community, and how the server is brought to it.
@@ -33,7 +29,7 @@ export function createNarrowings(ask, report) {
     if (narrowing.round) return;
     const replies = changes(community, narrowing.want, narrowing.have).map(ask);
     if (!replies[0]) return;
-    const reached = settled(narrowing.want);
+    const reached = new Set(narrowing.want.keys());
     const round = (narrowing.round = {});
     const outcomes = await Promise.allSettled(replies);
     if (round !== narrowing.round) return;

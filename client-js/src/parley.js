@@ -1,5 +1,5 @@
-/* The client: what it wants, where it stands, and which link carries it. All state changes happen here; the parts
- * only report. One link is current, and at most one next is being opened: it becomes current at its `welcome`, which
+/* The client: what it wants, and which link carries it. Where it stands is inbox.js. All changes of state happen here; the
+ * other parts only report. One link is current, and at most one next is being opened: it becomes current at its `welcome`, which
  * is also when the server lets go of the old one, so that a switch has no gap.
  *
  * A closure rather than a class with private fields: its names shrink to a letter each, which is half a kilobyte. */
@@ -8,6 +8,7 @@ import { createChoice } from './choice.js';
 import { json } from './codec_json.js';
 import { ParleyError, createDispatcher, matches, undoable } from './dispatch.js';
 import { http } from './http.js';
+import { createInbox } from './inbox.js';
 import { createNarrowings } from './narrowing.js';
 import { watchPage } from './page.js';
 import { createRequests } from './requests.js';
@@ -20,31 +21,44 @@ import { createTimers } from './timers.js';
 import { DEFAULT_TIMING } from './timing.js';
 import { TRANSPORTS } from './transports.js';
 
-/* What a socket ends with when something between it and the server, not the server, has ended it. */
-const CUT = [1005, 1006];
-
 const HANDED_OVER = 4000;
 const ENDED = 1000;
 
 export class Parley {
   constructor(options) {
-    Object.defineProperties(this, Object.getOwnPropertyDescriptors(client(options)));
+    return Object.setPrototypeOf(client(options), new.target.prototype);
   }
 }
 
-function client(options) {
-  const { url, getToken, register, queue, storage, storageKey = `parley:${url}`, signal } = options;
-  const { codec = json, WebSocket = globalThis.WebSocket, fetch = globalThis.fetch, transports = ['websocket', 'longpoll'] } = options;
-  const { page = globalThis.addEventListener && globalThis, random = Math.random, maxPending = 1000 } = options;
+function client({
+  url,
+  getToken,
+  register,
+  queue,
+  lastEventId,
+  transports = ['websocket', 'longpoll'],
+  codec = json,
+  storage,
+  storageKey = `parley:${url}`,
+  maxPending = 1000,
+  signal,
+  WebSocket = globalThis.WebSocket,
+  fetch = globalThis.fetch,
+  page = globalThis.addEventListener && globalThis,
+  random = Math.random,
+  timing: wanted,
+}) {
   if (!/^https?:\/\/./.test(url) || !(getToken || register || queue)) {
-    throw new TypeError('needed: url (http…), and getToken, register or queue');
+    throw new TypeError('url (http) and getToken, register or queue are needed');
   }
 
-  const timing = { ...DEFAULT_TIMING, ...options.timing };
+  const timing = { ...DEFAULT_TIMING, ...wanted };
   const rhythm = createRhythm(timing);
   const backoff = createBackoff(timing.backoffMs, timing.backoffMaxMs, random);
   const timers = createTimers();
   const dispatcher = createDispatcher(drained);
+  const { on, emit, report } = dispatcher;
+  const { received, position, pending, begin, advance, take, skip, hold } = createInbox(dispatcher);
   const requests = createRequests(timing.requestMs);
   const narrowings = createNarrowings((message) => current && ask(message), report);
   const tokens = getToken && createSource(getToken, 'get_token', 'no_token');
@@ -52,7 +66,7 @@ function client(options) {
   const store = storage && createStore(storage, storageKey, (cause) => report(new ParleyError('storage', '', { cause })));
   const usable = transports.filter((name) => (name === 'websocket' ? WebSocket : fetch));
   const choice = createChoice(usable, timing, random, () => prefer());
-  const env = { url: url.replace(/\/+$/, ''), codec, WebSocket, fetch, timing, rhythm, token: () => tokens?.value, position: () => received };
+  const env = { url: url.replace(/\/+$/, ''), codec, WebSocket, fetch, timing, rhythm, token: () => tokens?.value, position: received };
 
   let state = 'idle';
   let told; // the last change of it that was told
@@ -60,7 +74,6 @@ function client(options) {
   let asleep = false; // the page has gone away, and may come back
   let clogged = false; // handlers are too slow: no more until they have caught up
   let queueId = queue?.queue_id;
-  let received = queue?.last_event_id ?? options.lastEventId; // the newest id that was taken from a link
   let granted;
   let node;
   let latency;
@@ -72,9 +85,8 @@ function client(options) {
   let life = new AbortController(); // of what the application was asked for
   let restored; // the promise of what was stored, once asked for
   let unwatch;
-  let readers = 0; // catchup() under way,
-  let snapshot; // the least cursor of their snapshots,
-  const held = []; // and what they hold back
+
+  begin(queue?.last_event_id ?? lastEventId);
 
   /* ------------------------------------------------------------------------------------------- links */
 
@@ -97,20 +109,17 @@ function client(options) {
 
   /* What a link needs to begin with. What the application has given by options is newer than what was stored. */
   async function prepare() {
-    await (restored ??= store?.load().then(restore));
+    await (restored ??= store?.load().then((stored) => {
+      queueId ??= stored?.queueId;
+      begin(stored?.lastEventId);
+    }));
     if (registrations && !queueId) {
       const registered = await registrations.get(life.signal);
       queueId = registered.queue_id;
-      received ??= registered.last_event_id;
-      granted = registered.communities ?? granted;
-      choice.offer = registered.transports ?? choice.offer;
+      begin(registered.last_event_id);
+      learn(registered);
     }
     await tokens?.get(life.signal);
-  }
-
-  function restore(stored) {
-    queueId ??= stored?.queueId;
-    received ??= stored?.lastEventId;
   }
 
   function launch() {
@@ -118,42 +127,46 @@ function client(options) {
     if (!name) return stop(new ParleyError('no_transport'));
     const link = (next = { name, since: 0, heir: !!current });
     const on = {
-      claim: () => current?.pause(true),
+      claim() {
+        link.from = received();
+        current?.pause(true);
+      },
       message: (message) => receive(link, message),
-      latency: (ms) => dispatcher.emit('latency', (latency = link.heard = ms)),
+      latency: (ms) => emit('latency', (latency = link.heard = ms)),
       close: (why) => lost(link, why),
     };
     try {
       Object.assign(link, TRANSPORTS[name]({ ...env, queueId }, on));
     } catch (error) {
       link.drop = () => {};
-      lost(link, { close: 1006, message: error.message });
+      lost(link, { close: 1006, cut: true, message: error.message });
     }
   }
 
   function welcome(link, message) {
+    const { queue_id, last_event_id, resumed } = message;
+    if (resumed === false || queue_id !== queueId) narrowings.forget();
+    queueId = queue_id;
+    learn(message);
+    /* It goes on from now, and a catch-up has found meanwhile where to begin: what lies between would be missed. */
+    if (link.from === undefined && received() < last_event_id) return open();
     const old = current;
     current = link;
     next = undefined;
     link.since = Date.now();
-    if (message.resumed === false || message.queue_id !== queueId) narrowings.forget();
-    queueId = message.queue_id;
-    /* A known position is never moved by a welcome: what lies between was not delivered yet. */
-    received ??= message.last_event_id;
-    granted = message.communities ?? granted;
-    node = message.node ?? node;
+    begin(last_event_id);
     degraded = false;
     notBefore = 0;
     if (old) retire(old);
     if (link.name === 'websocket' && choice.blocked) choice.suspect();
     timers.set('stable', timing.stableMs, settle);
-    expires(message.token_expires_in_ms ?? lifetimeMs(tokens?.value));
+    expires(message);
     save(true);
     setState('connected');
     if (current !== link) return;
     requests.flush(link);
     narrowings.resume();
-    offered(message.transports ?? choice.offer);
+    prefer();
   }
 
   /* The link has lasted, and carried something: what went before it no longer counts. */
@@ -165,18 +178,18 @@ function client(options) {
   }
 
   function retire(old) {
-    const discard = () => {
-      old.drop(HANDED_OVER);
-      requests.lose(old);
-    };
     /* A poll left running would take the queue back; a socket may still bring the reply to a publish. */
-    if (old.name === 'websocket') setTimeout(discard, timing.retireMs);
+    if (old.name === 'websocket') setTimeout(discard, timing.retireMs, old, HANDED_OVER);
     else old.drop(HANDED_OVER);
+  }
+
+  function discard(link, close) {
+    link.drop(close);
+    requests.lose(link);
   }
 
   function lost(link, why) {
     requests.lose(link);
-    if (link.since && (link.name === 'longpoll' || CUT.includes(why.close))) rhythm.died(link.name, why.idleMs);
     if (link === next) {
       next = undefined;
       if (current) return nextFailed(link, why);
@@ -184,7 +197,7 @@ function client(options) {
       current = undefined;
       timers.cancel('stable', 'mark', 'refresh');
       /* The one being opened decides; if it has just replaced this one, nobody needs to see a change. */
-      if (next) return why.close === 4409 ? undefined : setState('connecting');
+      if (next) return why.close !== 4409 && setState('connecting');
     } else return;
     decide(link, why);
   }
@@ -202,9 +215,8 @@ function client(options) {
   }
 
   function decide(link, why) {
-    const { close, error: code = `closed_${close}`, message, retryAfterMs } = why;
-    const error = new ParleyError(code, message, { close });
-    const action = actionFor(link, close, code);
+    const error = failure(why);
+    const action = actionFor(link, error);
     const first = !tried.has(action);
     tried.add(action);
     switch (action) {
@@ -212,28 +224,34 @@ function client(options) {
         if (suspicious(link, why)) return examine();
         /* Long-poll does not get through either: then it was not WebSocket that is blocked. */
         if (choice.blocked && !link.since) choice.trust();
-        return retry(retryAfterMs);
+        return retry(error.retryAfterMs);
       case 'transport':
         choice.offer = [link.name === 'websocket' ? 'longpoll' : 'websocket'];
-        return choice.best ? retry(retryAfterMs) : stop(error);
+        if (choice.best) return retry(error.retryAfterMs);
+        break;
       case 'register':
-        if (!forgetQueue()) return stop(error);
-        return first ? open() : retry();
+        if (forgetQueue()) return first ? open() : retry();
+        break;
       case 'token':
         tokens?.drop();
-        return first && tokens ? open() : stop(error);
+        if (first && tokens) return open();
+        break;
       case 'again':
-        return first ? open() : stop(error);
+        if (first) return open();
+        break;
       case 'once':
-        if (!first) return stop(error);
+        if (!first) break;
         report(error);
         return retry();
-      default:
-        return stop(error);
     }
+    stop(error);
   }
 
-  function actionFor(link, close, code) {
+  function failure({ close, error, message, retryAfterMs }) {
+    return new ParleyError(error || `closed_${close}`, message, { close, retryAfterMs });
+  }
+
+  function actionFor(link, { close, code }) {
     if (code.startsWith('transport_')) return 'transport';
     /* A poll that was on its way when this link took over from it has arrived late: nobody else wants the queue.
      * That is forgiven once; a second time somebody does. */
@@ -258,8 +276,7 @@ function client(options) {
     next?.drop(close);
     const link = current;
     current = next = undefined;
-    link?.drop(close);
-    if (link) requests.lose(link);
+    if (link) discard(link, close);
     timers.cancel();
   }
 
@@ -293,9 +310,11 @@ function client(options) {
 
   /* --------------------------------------------------------------------------------- which transport */
 
-  function offered(names) {
-    choice.offer = names;
-    prefer();
+  /* What the server says of itself and of what it grants. */
+  function learn({ communities, node: name = node, transports: offer = choice.offer }) {
+    granted = communities ?? granted;
+    node = name;
+    choice.offer = offer;
   }
 
   /* Opens another link beside the current one if a better transport is to be had, or if it must be anew. */
@@ -307,14 +326,14 @@ function client(options) {
   /* A socket that never said anything, or died young, may have met a proxy. */
   function suspicious(link, why) {
     const young = link.heard === undefined || Date.now() - link.since < timing.stableMs;
-    return link.name === 'websocket' && CUT.includes(why.close) && young && choice.usable.includes('longpoll');
+    return link.name === 'websocket' && why.cut && young && choice.usable.includes('longpoll');
   }
 
   /* Only plain HTTP that works tells a blocked WebSocket from a server that is away. */
   async function examine() {
     const attempt = newest;
     setState('waiting');
-    const { body, why } = await http(env, 'GET', '/realtime/health', { timeoutMs: timing.connectMs });
+    const { body, why } = await http(env, 'GET', 'health', { timeoutMs: timing.connectMs });
     if (attempt !== newest) return;
     if (body || why.close > 4000) choice.failed();
     if (choice.blocked) open();
@@ -328,14 +347,18 @@ function client(options) {
     /* Replies are matched by id; a link that was replaced may still bring some. */
     if (op === 'reply') replied(message);
     else if (link === next && op === 'welcome') welcome(link, message);
-    else if (link !== current) return;
-    else if (op === 'events') onEvents(link, message);
-    else if (op === 'catchup_required') onGap(message);
-    else if (op === 'signal') onSignal(message);
-    else if (op === 'goaway') onGoaway(message);
-    else if (op === 'transports') offered(message.transports);
-    else if (op === 'ping' || op === 'pong') advance(message.last_event_id);
+    else if (link === current) handlers[op]?.(message);
   }
+
+  const handlers = {
+    events: onEvents,
+    catchup_required: onGap,
+    signal: onSignal,
+    goaway: onGoaway,
+    transports: onTransports,
+    ping: moved,
+    pong: moved,
+  };
 
   function replied(message) {
     const { id, error } = message;
@@ -343,22 +366,19 @@ function client(options) {
     else if (error) report(new ParleyError(error.code, error.message));
   }
 
-  function onEvents(link, { events = [], last_event_id }) {
+  function onEvents({ events = [], ...rest }) {
+    const link = current;
     for (const event of events) {
-      if (event.event_id <= (received ?? 0)) continue;
-      const before = received;
-      /* Before the handlers: an event that breaks one must not come again. */
-      received = event.event_id;
-      tell('event', event, before);
+      take(event);
       if (link !== current) return;
     }
-    advance(last_event_id);
+    moved(rest);
     if (events.length) markSoon();
     if (pending() > maxPending) clog();
   }
 
-  function advance(id) {
-    if (id > (received ?? 0)) received = id;
+  function moved({ last_event_id }) {
+    advance(last_event_id);
     if (store) markSoon();
   }
 
@@ -372,22 +392,26 @@ function client(options) {
   }
 
   function onGap({ reason, communities, last_event_id: lastEventId }) {
-    received = lastEventId;
-    advance();
-    tell('gap', { reason, communities, articles: narrowings.articles(communities ?? granted), lastEventId }, lastEventId);
+    if (store) markSoon();
+    skip({ reason, communities, articles: narrowings.articles(communities ?? granted), lastEventId });
   }
 
   function onSignal({ op, ...value }) {
-    if (value.type === 'membership') granted = value.communities ?? granted;
+    if (value.type === 'membership') learn(value);
     if (value.type === 'status') {
       degraded = value.state === 'degraded';
       setState('connected');
     }
-    dispatcher.emit('signal', value);
+    emit('signal', value);
   }
 
-  function onGoaway({ reconnect_after_ms: afterMs = 0, transports: names }) {
-    if (names) choice.offer = names;
+  function onTransports({ transports }) {
+    learn({ transports });
+    prefer();
+  }
+
+  function onGoaway({ reconnect_after_ms: afterMs = 0, transports }) {
+    learn({ transports });
     notBefore = Date.now() + afterMs;
     timers.set('switch', afterMs, () => prefer(true));
   }
@@ -400,7 +424,7 @@ function client(options) {
   /* ------------------------------------------------------------------------------------------- token */
 
   /* Refreshed in the last fifth of its life, or the last minute; again in what is left of it when that fails. */
-  function expires(inMs) {
+  function expires({ token_expires_in_ms: inMs = lifetimeMs(tokens?.value) }) {
     if (!tokens || !(inMs > 0)) return;
     const earlyMs = Math.min(inMs / 5, 60_000) * (0.5 + random() / 2);
     timers.set('refresh', inMs - earlyMs, () => refresh(Date.now() + earlyMs));
@@ -412,66 +436,41 @@ function client(options) {
       const token = await tokens.renew(abort);
       /* Without a link the next one begins with it. */
       if (!current) return;
-      const { token_expires_in_ms: inMs = lifetimeMs(token) } = await ask({ op: 'refresh', token });
-      expires(inMs);
+      expires(await ask({ op: 'refresh', token }));
     } catch (error) {
       if (abort.aborted || error.code === 'connection_lost') return;
       if (error.final) return stop(error);
       report(error);
-      expires(expiresAt - Date.now());
+      expires({ token_expires_in_ms: expiresAt - Date.now() });
     }
   }
 
   /* ------------------------------------------------------------------------------------------ catchup */
 
   async function catchup(read, { signal: abort } = {}) {
-    readers += 1;
+    const release = hold();
     let cursor = 0;
     try {
       const taken = await takeCursor(abort);
       const result = await read({ cursor: taken, signal: abort });
-      if (abort?.aborted) throw abort.reason;
-      cursor = taken;
+      if (!abort?.aborted) cursor = taken;
       return result;
-    } catch (error) {
-      throw abort?.aborted ? abort.reason : error;
     } finally {
       release(cursor);
+      drained();
+      if (abort?.aborted) throw abort.reason;
       if (cursor && state === 'idle') connect();
     }
   }
 
   async function takeCursor(abort) {
     await prepare();
-    const path = `/realtime/cursor${queueId ? `?queue_id=${queueId}` : ''}`;
-    const { body, why } = await http(env, 'GET', path, { timeoutMs: timing.requestMs, signal: abort });
+    const path = `cursor${queueId ? `?queue_id=${queueId}` : ''}`;
+    const { body, why } = await http(env, 'GET', path, { signal: abort });
+    begin(body?.last_event_id);
     if (!why) return body.last_event_id;
     if (reaction(why.close) === 'token') tokens?.drop();
-    throw new ParleyError(why.error ?? 'connection_lost', why.message, { retryAfterMs: why.retryAfterMs });
-  }
-
-  /* Several readers at once each know only their own snapshot: what is newer than the oldest is delivered. */
-  function release(cursor) {
-    snapshot = Math.min(snapshot ?? cursor, cursor);
-    readers -= 1;
-    if (readers) return;
-    const least = snapshot;
-    snapshot = undefined;
-    if (least > (received ?? 0)) received = least;
-    for (const [name, value, before] of held.splice(0)) {
-      if (name === 'gap' || value.event_id > least) tell(name, value, before);
-    }
-    drained();
-  }
-
-  function tell(...what) {
-    if (readers) held.push(what);
-    else dispatcher.emit(...what);
-  }
-
-  /* Everything up to here was handled. */
-  function position() {
-    return dispatcher.held ?? held[0]?.[2] ?? received;
+    throw failure(why);
   }
 
   function save(open) {
@@ -480,16 +479,11 @@ function client(options) {
 
   /* ------------------------------------------------------------------------------- slow applications */
 
-  function pending() {
-    return dispatcher.waiting + held.length;
-  }
-
   /* A poll can wait; a socket can only be let go of, and be resumed where it stopped. */
   function clog() {
     clogged = true;
-    if (current.name === 'longpoll') return current.pause(true);
-    unlink(HANDED_OVER);
-    setState('waiting');
+    if (current.name === 'longpoll') current.pause(true);
+    else rest();
   }
 
   function drained() {
@@ -518,6 +512,10 @@ function client(options) {
     save();
     asleep = true;
     clogged = false;
+    rest();
+  }
+
+  function rest() {
     unlink(HANDED_OVER);
     setState('waiting');
   }
@@ -536,14 +534,8 @@ function client(options) {
     if (change === told && name !== 'waiting') return;
     told = change;
     state = name;
-    dispatcher.emit('state', { state, transport: current?.name, ...detail });
+    emit('state', { state, transport: current?.name, ...detail });
   }
-
-  function report(error) {
-    dispatcher.report(error);
-  }
-
-  const on = (...what) => dispatcher.on(...what);
 
   function connect() {
     if (state !== 'idle' && state !== 'closed') return;
@@ -628,8 +620,9 @@ function client(options) {
     /* For demonstrations and tests: drops the current link as a broken network would. */
     cut() {
       const link = current;
-      link?.drop(HANDED_OVER);
-      if (link) lost(link, { close: 1006, message: 'cut' });
+      if (!link) return;
+      link.drop(HANDED_OVER);
+      lost(link, { close: 1006, cut: true });
     },
   };
 }

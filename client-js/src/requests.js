@@ -6,7 +6,7 @@ export function createRequests(timeoutMs) {
   let lastId = 0;
 
   function fail(code, which) {
-    for (const request of [...open.values()]) if (which(request)) request.settle({ error: { code } });
+    for (const request of open.values()) if (which(request)) request.settle({ error: { code } });
   }
 
   function flush(link) {

@@ -14,7 +14,7 @@ import type {
   Undo,
 } from './index.js';
 
-/** Milliseconds. The defaults take over from a frozen leader within two seconds. */
+/** Milliseconds. The defaults take over from a frozen leader within two seconds, while one of the tabs is shown. */
 export interface Pulse {
   /** Between two signs of life of the tab that leads. 400 */
   beatMs: number;
@@ -69,14 +69,15 @@ export interface SharedEvents extends Events {
 /**
  * One connection for all tabs of a browser. One tab leads: it has the connection, and gets tokens or registers the
  * queue. The others listen to it. When it is closed or crashes another leads at once, when it is frozen within two
- * seconds, on the same queue: no tab misses an event or sees one twice. A browser without Web Locks or BroadcastChannel
+ * seconds (within minutes where no tab is shown: browsers slow their timers), on the same queue: no tab misses an event or
+ * sees one twice. A browser without Web Locks or BroadcastChannel
  * gives each tab a connection of its own.
  *
  * Everything is as with `Parley`, per tab: handlers, `lastEventId`, `catchup`, iteration, `storage` (give
  * `sessionStorage`: a tab's position is its own). What differs:
  *
  * - `state`, `transport`, `latency`, `node` and `queueId` are those of the shared connection; `forbid`, `allow` and
- *   `cut` concern it, from whichever tab.
+ *   `cut` concern it, from whichever tab, and `forbid` that of later leaders too.
  * - The queue carries what any tab has subscribed to, so `on('event')` may bring more than this tab has narrowed to.
  * - What a tab publishes does not come back to it, and does come to the user's other tabs. When the tab that leads is
  *   lost before the reply, `publish` rejects with `connection_lost`: the outcome is unknown.

@@ -3,16 +3,16 @@
  *
  *   here    { tab, topics, fresh? }      a tab is there and wants this; fresh: it knows nothing yet
  *   bye     { tab }                      it is no longer
- *   lead    { term, status, mark?, tabs? }  the leader lives, how the connection is, how far the stream has come
+ *   lead    { term, status, mark?, tabs?, forbidden? }  the leader lives, how the connection is, how far the stream has come
  *   ask     {}                           is the leader there?      claim {}   this tab is about to take the lead
  *   events  { term, after, events, at }  a stretch of the stream   gap { term, gap, below? }
  *   signal, error { term, … }            as from the connection   closed { error } it is, for good
  *   need    { at }                       a tab has had everything up to `at` and misses what follows
  *   publish { term, tab, message }       reply { tab, id, result | error, event? }
- *   command { verb, value }              for the connection
+ *   command { verb, value }              for the connection, this one and those of later leaders
  *
  * A term is one tab's time as leader; what comes from an earlier one is not listened to. */
-import { Dispatcher } from './dispatch.js';
+import { createDispatcher } from './dispatch.js';
 import { Parley, ParleyError } from './index.js';
 import { DEFAULT_PULSE, Election, Watch } from './shared_election.js';
 import { Hub } from './shared_hub.js';
@@ -54,12 +54,13 @@ export class SharedParley {
   #clientPage = new Page();
   #mailbox;
   #stream = new Stream();
-  #dispatcher = new Dispatcher();
+  #dispatcher = createDispatcher();
   #election;
   #watch;
   #channel;
   #hub; // while this tab leads
   #tabs = new Map(); // the others: id -> topics
+  #forbidden = new Set(); // transports, by whichever tab
   #presences = new Map(); // while this tab leads: id -> AbortController of the lock that a living tab holds
   #leave; // releases this tab's own
   #term = 0;
@@ -282,6 +283,7 @@ export class SharedParley {
       new Promise((leave) => {
         if (channel !== this.#channel) return leave();
         this.#leave = leave;
+        for (const value of this.#forbidden) this.#post({ op: 'command', verb: 'forbid', value });
         this.#post({ op: 'here', tab: this.#id, topics: this.#mailbox.topics, fresh: true });
         this.#watch.heard();
         this.#election.stand();
@@ -300,6 +302,8 @@ export class SharedParley {
     this.#election.resign();
     this.#leave?.();
     this.#leave = undefined;
+    /* Who stays knows, and may change it. */
+    if (this.#tabs.size) this.#forbidden.clear();
     this.#tabs.clear();
   }
 
@@ -342,6 +346,7 @@ export class SharedParley {
     const hub = new Hub({
       options: { ...options, page: awake(this.#page) },
       stream: this.#stream,
+      forbidden: this.#forbidden,
       on: {
         tell: (message) => this.#tell(message),
         status: () => hub === this.#hub && this.#say(),
@@ -352,7 +357,7 @@ export class SharedParley {
     this.#hub = hub;
     const { queue_id, last_event_id } = this.#start;
     hub.start({ queueId: this.#status.queueId ?? queue_id, position: this.#stream.at ?? this.#mailbox.at ?? last_event_id });
-    this.#say({ tabs: this.#roster() });
+    this.#introduce();
     for (const tab of this.#tabs.keys()) this.#attend(tab);
     setTimeout(() => hub === this.#hub && this.#merge(), ROLL_CALL_MS);
     this.#beat = setInterval(() => (hub.nudge(), this.#say()), this.#pulse.beatMs);
@@ -391,6 +396,11 @@ export class SharedParley {
   #say(more) {
     const { status, mark } = this.#hub;
     this.#tell({ op: 'lead', status, mark, ...more });
+  }
+
+  /* What a tab that is new, or a new leader's, does not know. */
+  #introduce() {
+    this.#say({ tabs: this.#roster(), forbidden: this.#forbidden });
   }
 
   #roster() {
@@ -437,7 +447,9 @@ export class SharedParley {
   }
 
   #command(verb, value) {
-    this.#send({ op: 'command', verb, value });
+    const message = { op: 'command', verb, value };
+    this.#post(message);
+    this.#receive(message);
   }
 
   #receive(message) {
@@ -471,7 +483,7 @@ export class SharedParley {
       if (!this.#hub) return;
       this.#attend(tab);
       this.#merge();
-      if (fresh) this.#say({ tabs: this.#roster() });
+      if (fresh) this.#introduce();
     },
     bye: ({ tab }) => this.#forget(tab),
     /* Whatever the term: who is given the lead by it may hear of that first. */
@@ -482,6 +494,11 @@ export class SharedParley {
       this.#end(error, { keepQueue: true });
     },
     claim: () => this.#hub || this.#watch.heard(),
+    command: ({ verb, value }) => {
+      if (verb === 'forbid') this.#forbidden.add(value);
+      if (verb === 'allow') this.#forbidden.delete(value);
+      this.#hub?.command(verb, value);
+    },
     reply: (message) => {
       if (message.tab === this.#id) return this.#publishing.delete(message.id) && this.#mailbox.reply(message);
       if (!message.event) return;
@@ -494,11 +511,11 @@ export class SharedParley {
     ask: () => this.#say(),
     need: ({ at }) => this.#hub.serve(at),
     publish: ({ tab, term, message }) => term === this.#term && this.#hub.publish(tab, message),
-    command: ({ verb, value }) => this.#hub.command(verb, value),
   };
 
   #ofLeader = {
-    lead: ({ status, mark, tabs }) => {
+    lead: ({ status, mark, tabs, forbidden }) => {
+      if (forbidden && !this.#hub) this.#forbidden = new Set(forbidden);
       for (const [tab, topics] of tabs ?? []) if (tab !== this.#id) this.#tabs.set(tab, topics);
       this.#apply(status);
       this.#open(mark);

@@ -77,6 +77,7 @@ export class Watch {
   #pulse;
   #on;
   #timer;
+  #late = false; // the timer before was
 
   /* on: ask() for a sign of life; dead() none came; hidden() whether nobody looks at this tab */
   constructor(pulse, on) {
@@ -86,7 +87,8 @@ export class Watch {
 
   /* A sign of life, or of another tab that is about to lead. */
   heard() {
-    this.#wait(this.#pulse.silentMs, () => this.#doubt());
+    this.#late = false;
+    this.#listen();
   }
 
   stop() {
@@ -98,6 +100,10 @@ export class Watch {
     this.#doubt();
   }
 
+  #listen() {
+    this.#wait(this.#pulse.silentMs, () => this.#doubt());
+  }
+
   #doubt() {
     this.#on.ask();
     const { deadMs, staggerMs } = this.#pulse;
@@ -105,10 +111,17 @@ export class Watch {
     this.#wait(deadMs + stagger, () => this.#on.dead());
   }
 
-  /* A timer that comes late says that this tab slept: what others have said meanwhile is still to be read. */
+  /* A timer that comes late says that this tab slept: what others have said meanwhile is still to be read. Late again,
+   * and not a word in between: the timers of a page that nobody looks at come once a minute, messages always. */
   #wait(ms, then) {
     clearTimeout(this.#timer);
     const due = Date.now() + ms;
-    this.#timer = setTimeout(() => (Date.now() - due > SLEPT_MS ? this.heard() : then()), ms);
+    this.#timer = setTimeout(() => {
+      const late = Date.now() - due > SLEPT_MS;
+      const slept = late && !this.#late;
+      this.#late = late;
+      if (slept) this.#listen();
+      else then();
+    }, ms);
   }
 }

@@ -10,6 +10,7 @@ const UNKNOWN = ['connection_lost', 'the tab that held the connection has let go
 export class Hub {
   #options;
   #stream;
+  #forbidden;
   #on;
   #core;
   #queueId;
@@ -25,9 +26,10 @@ export class Hub {
 
   /* on: tell(message) to all tabs, this one too     status() it has changed
    *     error(error) in passing                     closed(error) for good */
-  constructor({ options, stream, on }) {
+  constructor({ options, stream, forbidden, on }) {
     this.#options = options;
     this.#stream = stream;
+    this.#forbidden = forbidden;
     this.#on = on;
   }
 
@@ -130,6 +132,7 @@ export class Hub {
     this.#listen(core);
     this.#subscribed.clear();
     this.narrow(this.#topics);
+    for (const name of this.#forbidden) core.forbid(name);
     core.connect();
   }
 

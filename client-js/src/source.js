@@ -39,7 +39,5 @@ export function createSource(fn, failed, none) {
 export function lifetimeMs(token) {
   try {
     return JSON.parse(atob(token.split('.')[1].replace(/-/g, '+').replace(/_/g, '/'))).exp * 1000 - Date.now();
-  } catch {
-    return undefined;
-  }
+  } catch {}
 }

@@ -1,10 +1,7 @@
 /* The long-poll link: polls in a row, messages by POST /realtime/send. The contract is in transports.js. */
-import { http } from './http.js';
+import { GRACE_MS, http } from './http.js';
 
 const SEND_MAX = 100;
-
-/* The longest an answer may take beyond the hold that was asked for. */
-const GRACE_MS = 15_000;
 
 export function openLongPoll(env, on) {
   const { timing, rhythm } = env;
@@ -35,7 +32,7 @@ export function openLongPoll(env, on) {
 
   async function register() {
     polling = new AbortController();
-    const { body, why } = await timed(env, 'POST', '/realtime/register', { timeoutMs: GRACE_MS, signal: polling.signal });
+    const { body, why } = await timed(env, 'POST', 'register', polling);
     if (over) return;
     if (why) return close(why);
     queueId = body.queue_id;
@@ -48,13 +45,14 @@ export function openLongPoll(env, on) {
     polling = new AbortController();
     polledAt = Date.now();
     const after = env.position();
-    const path = `/realtime/poll?queue_id=${queueId}${after === undefined ? '' : `&last_event_id=${after}`}&timeout=${holdS}`;
+    const path = `poll?queue_id=${queueId}${after === undefined ? '' : `&last_event_id=${after}`}&timeout=${holdS}`;
     const timeoutMs = checking ? timing.wakeMs : holdS * 1000 + GRACE_MS;
     checking = false;
     const { body, why } = await (holdS ? http : timed)(env, 'GET', path, { timeoutMs, signal: polling.signal });
     const tookMs = Date.now() - polledAt;
     if (over || checking) return;
-    if (why) return close({ ...why, idleMs: why.cut ? tookMs : undefined });
+    if (why?.cut) rhythm.died('longpoll', tookMs);
+    if (why) return close(why);
     deliver(body, first);
     /* Something on the way that answers every poll at once with nothing must not be asked in a tight loop. */
     if (!body.events?.length && !body.signals && holdS && tookMs < timing.idleMs) await pause(timing.idleMs);
@@ -99,7 +97,7 @@ export function openLongPoll(env, on) {
     await undefined;
     while (outbox.length) {
       const batch = outbox.splice(0, SEND_MAX);
-      const { body, why } = await timed(env, 'POST', `/realtime/send?queue_id=${queueId}`, { timeoutMs: GRACE_MS, body: batch });
+      const { body, why } = await timed(env, 'POST', `send?queue_id=${queueId}`, { body: batch });
       for (const reply of body?.replies ?? []) on.message({ op: 'reply', ...reply });
       if (why) refuse(batch, why);
     }
@@ -134,7 +132,7 @@ export function openLongPoll(env, on) {
       over = true;
       polling?.abort();
       resume?.();
-      if (code === 1000 && queueId) http(env, 'POST', `/realtime/unregister?queue_id=${queueId}`, { timeoutMs: GRACE_MS });
+      if (code === 1000 && queueId) http(env, 'POST', `unregister?queue_id=${queueId}`);
     },
   };
 }

@@ -33,7 +33,7 @@ export function openWebSocket(env, on) {
   function lose(close = 1006) {
     finish();
     socket.close(4000);
-    on.close({ close });
+    on.close({ close, cut: close === 1006 });
   }
 
   /* Silence is no proof: a machine that slept has heard nothing either. It is when a ping goes unanswered. */
@@ -77,7 +77,7 @@ export function openWebSocket(env, on) {
       periodMs = 2 * (message.ping_interval_ms ?? timing.pingMs);
       /* Proxies were seen that let the first message through and nothing after it. */
       check(timing.welcomeMs);
-    } else if (periodMs) within(periodMs, () => check());
+    } else if (periodMs) within(periodMs, check);
     if (op === 'ping') send({ op: 'pong' });
     if (op === 'pong' && pingedAt) {
       on.latency(heardAt - pingedAt);
@@ -90,13 +90,15 @@ export function openWebSocket(env, on) {
   socket.onerror = () => {};
 
   socket.onclose = ({ code, reason }) => {
+    const cut = code === 1005 || code === 1006;
     finish();
-    on.close({ close: code, ...parseReason(reason), idleMs: Date.now() - heardAt });
+    if (cut && periodMs) rhythm.died('websocket', Date.now() - heardAt);
+    on.close({ close: code, cut, ...parseReason(reason) });
   };
 
   return {
     send,
-    check: () => check(),
+    check,
     pause() {},
     drop(close) {
       if (over) return;

@@ -14,9 +14,9 @@
  *         message(m)      a server message as the protocol has it. `welcome` comes first, whatever the transport;
  *                         { op: 'transports', transports } says that the server's offer has changed
  *         latency(ms)     a way there and back was measured
- *         close(why)      at most once, and nothing after it: { close, error?, message?, retryAfterMs?, idleMs? } with a
- *                         close code, an error code of codes.js, the server's wish in milliseconds, and for how long
- *                         nothing had come when something cut the link
+ *         close(why)      at most once, and nothing after it: { close, error?, message?, retryAfterMs?, cut? } with a
+ *                         close code, an error code of codes.js, the server's wish in milliseconds, and whether it was
+ *                         neither the server nor this client that ended the link
  *   link  send(m)         a client message; one that needs a reply gets it by on.message or the link closes
  *         check()         asks for a sign of life at once; without one the link closes soon
  *         pause(yes)      while true, does not ask for the queue again

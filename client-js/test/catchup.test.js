@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { WebSocket } from 'ws';
 import { aMoment, connected, listening, setup, until } from './helpers.js';
 
 for (const transport of ['websocket', 'longpoll']) {
@@ -43,6 +44,22 @@ for (const transport of ['websocket', 'longpoll']) {
     assert.equal(client.lastEventId, since[1]);
   });
 
+  over('what is held back does not grow without end: the server is told to wait', async ({ server, open }) => {
+    const client = open({ maxPending: 10 });
+    await listening(server, client);
+    const ids = [];
+    await client.catchup(async () => {
+      for (let i = 0; i < 20; i += 1) ids.push(server.publish().event_id);
+      await until(() => !server.reaches(client.queueId));
+      await aMoment(20);
+      for (let i = 0; i < 20; i += 1) ids.push(server.publish().event_id);
+      await aMoment(40);
+      assert.ok(!server.reaches(client.queueId));
+    });
+    await until(() => client.seen.length === ids.length);
+    assert.deepEqual(client.seen, ids);
+  });
+
   over('in a gap handler it ends the gap', async ({ server, open }) => {
     const client = open();
     await listening(server, client);
@@ -58,16 +75,55 @@ for (const transport of ['websocket', 'longpoll']) {
   });
 }
 
+/* Sends what opens a link only after a while. */
+class LateSocket extends WebSocket {
+  send(message) {
+    setTimeout(() => super.send(message), 60);
+  }
+}
+
+async function lateFetch(input, init) {
+  await aMoment(input.includes('/register') ? 60 : 20);
+  return fetch(input, init);
+}
+
+for (const transport of ['websocket', 'longpoll']) {
+  for (const order of ['connect and then catch up', 'catch up and then connect']) {
+    test(`${transport}: ${order}: what was published between the cursor and the welcome is delivered`, async (t) => {
+      const { server, open } = await setup(t);
+      const client = open({ begin: false, transports: [transport], WebSocket: LateSocket, fetch: lateFetch, timing: { welcomeMs: 500 } });
+      let event;
+      const read = () => {
+        assert.equal(client.transport, undefined);
+        event = server.publish();
+      };
+      if (order.startsWith('connect')) client.connect();
+      const reading = client.catchup(read);
+      client.connect();
+      await reading;
+      await connected(client);
+      const after = server.publish();
+      await until(() => client.seen.includes(after.event_id));
+      assert.deepEqual([client.seen, client.errors, client.gaps], [[event.event_id, after.event_id], [], []]);
+      assert.ok(!client.states.includes('waiting'), 'no link was lost');
+      assert.deepEqual([client.node, client.communities], ['fake', [42]]);
+      assert.equal(server.queues.size, 1);
+    });
+  }
+}
+
 test('events that are on their way when the cursor is taken are in the rows', async (t) => {
   const { server, open } = await setup(t);
   const client = open();
   await connected(client);
-  const { event_id: id } = server.publish();
-  let cursor;
-  await client.catchup((snapshot) => ({ cursor } = snapshot));
-  assert.equal(cursor, id);
-  await aMoment();
-  assert.deepEqual([client.seen, client.lastEventId], [[], id]);
+  for (const time of ['at first', 'again']) {
+    const { event_id: id } = server.publish();
+    let cursor;
+    await client.catchup((snapshot) => (({ cursor } = snapshot), aMoment(20)));
+    assert.equal(cursor, id);
+    await aMoment();
+    assert.deepEqual([client.seen, client.lastEventId], [[], id], time);
+  }
 });
 
 test('rows that could not be read lose nothing', async (t) => {
@@ -83,6 +139,18 @@ test('rows that could not be read lose nothing', async (t) => {
   await assert.rejects(reading, /no rows/);
   await until(() => client.seen.length === 1);
   assert.equal(client.seen[0], event.event_id);
+});
+
+test('a gap that comes while rows are read is told when they are there', async (t) => {
+  const { server, open } = await setup(t);
+  const client = open();
+  await connected(client);
+  await client.catchup(async () => {
+    server.tell({ op: 'catchup_required', catchup_required: true, reason: 'trimmed', last_event_id: 1000 });
+    await aMoment(40);
+    assert.deepEqual(client.gaps, []);
+  });
+  assert.deepEqual(client.gaps.map(({ reason }) => reason), ['trimmed']);
 });
 
 test('two that read at once: what either may have missed is delivered', async (t) => {
@@ -111,16 +179,19 @@ test('a server that refuses the cursor is heard; the client goes on', async (t) 
   assert.equal(client.seen[0], event.event_id);
 });
 
-test('an aborted catch-up loses nothing either', async (t) => {
+test('an aborted catch-up loses nothing either, not even what its cursor covers', async (t) => {
   const { server, open } = await setup(t);
   const client = open();
   await connected(client);
   const control = new AbortController();
+  const ids = [];
   const reading = client.catchup(async () => {
-    server.publish();
+    ids.push(server.publish().event_id);
     await aMoment(40);
     control.abort(new Error('left the page'));
   }, control);
+  ids.push(server.publish().event_id);
   await assert.rejects(reading, /left the page/);
-  await until(() => client.seen.length === 1);
+  await until(() => client.seen.length === 2);
+  assert.deepEqual(client.seen, ids);
 });

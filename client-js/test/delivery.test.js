@@ -20,6 +20,12 @@ for (const transport of ['websocket', 'longpoll']) {
     assert.deepEqual(client.states, ['connecting', `connected ${transport}`]);
   });
 
+  over('who serves it is known', async ({ open }) => {
+    const client = open();
+    await connected(client);
+    assert.deepEqual([client.node, client.communities], ['fake', [42]]);
+  });
+
   over('an event that comes again is dropped', async ({ server, open }) => {
     const client = open();
     await connected(client);
@@ -235,6 +241,19 @@ for (const transport of ['websocket', 'longpoll']) {
     assert.deepEqual(first.errors, ['replaced']);
     server.publish();
     await until(() => second.seen.length === 1);
+  });
+
+  over('a link that is lost before the time that goaway named is not made good earlier', async ({ server, open }) => {
+    const client = open();
+    await listening(server, client);
+    server.tell({ op: 'goaway', reason: 'draining', reconnect_after_ms: 300 });
+    await until(() => client.state === 'connected' && (transport === 'websocket' || server.connections.length === 2));
+    const from = Date.now();
+    await aMoment(20);
+    client.cut();
+    await until(() => client.state !== 'connected');
+    await connected(client);
+    assert.ok(Date.now() - from >= 200, `${Date.now() - from} ms`);
   });
 
   over('goaway is followed to a new link at the time it names, without a gap', async ({ server, open }) => {

@@ -103,7 +103,10 @@ export class FakeServer {
   }
 
   tell(message) {
-    for (const link of [...this.#links]) link.send(message);
+    for (const link of [...this.#links]) {
+      link.queue.position = message.last_event_id ?? link.queue.position;
+      link.send(message);
+    }
   }
 
   closeSockets(code, reason) {
@@ -250,7 +253,7 @@ export class FakeServer {
   'POST /realtime/register'({ answer }) {
     const queue = this.#register();
     const { transports, pingMs } = this;
-    answer(200, { queue_id: queue.id, last_event_id: queue.position, communities: [42], resumed: false, transports, ping_interval_ms: pingMs });
+    answer(200, { queue_id: queue.id, last_event_id: queue.position, communities: [42], resumed: false, transports, ping_interval_ms: pingMs, node: 'fake' });
   }
 
   'GET /realtime/poll'({ url, response, answer }) {

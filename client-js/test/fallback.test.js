@@ -162,10 +162,15 @@ test('the order of the server counts: a welcome, a poll or a goaway moves the cl
   server.transports = ['websocket', 'longpoll'];
   server.publish();
   await connected(client, 'websocket');
-  server.transports = ['longpoll'];
+  const opened = server.connections.length;
   server.tell({ op: 'goaway', reason: 'transport', reconnect_after_ms: 10, transports: ['longpoll'] });
+  await until(() => server.connections.length > opened);
+  assert.equal(server.connections[opened].transport, 'longpoll', 'even before the next welcome says so');
+  server.transports = ['longpoll'];
+  server.publish();
   await connected(client, 'longpoll');
-  assert.equal(client.seen.length, 1);
+  await until(() => client.seen.length === 2);
+  assert.equal(new Set(client.seen).size, 2);
 });
 
 test('the application may rule a transport out', async (t) => {

@@ -134,6 +134,34 @@ test('offline, nothing is tried in a hurry; online, at once and as if nothing ha
   await connected(client);
 });
 
+test('links that are cut young wait longer and longer; after one that lasted it begins anew', async (t) => {
+  const { open } = await setup(t);
+  const waits = [];
+  const client = open({ transports: ['longpoll'], random: () => 1, timing: { backoffMaxMs: 80, stableMs: 150 } });
+  client.on('state', ({ retryInMs }) => retryInMs && waits.push(retryInMs));
+  for (let cut = 0; cut < 4; cut += 1) {
+    await connected(client);
+    client.cut();
+  }
+  await connected(client);
+  assert.deepEqual(waits, [10, 20, 40, 80]);
+  await aMoment(400);
+  client.cut();
+  assert.deepEqual(waits.slice(4), [10]);
+});
+
+test('what was learned of a proxy is forgotten with the network it was on', async (t) => {
+  const { server, open } = await setup(t);
+  server.idleCutMs = 1200;
+  const page = fakePage();
+  const client = open({ transports: ['longpoll'], page, timing: { stableMs: 10 } });
+  await until(() => server.connections.at(-1)?.hold === 1, 6000);
+  server.idleCutMs = 0;
+  page.say('online');
+  await until(() => server.connections.at(-1).hold === 50, 6000);
+  assert.equal(client.state, 'connected');
+});
+
 test('a closed client hears nothing of the page any more', async (t) => {
   const { server, open } = await setup(t);
   const page = fakePage();

@@ -16,6 +16,37 @@ test('two links that died after the same silence make the next ones shorter', ()
   assert.deepEqual([learned.pingMs, learned.holdS], [7507.5, 22]);
 });
 
+/* Ages as real proxies cut at: `idleMs` and up to `lateMs` more, evenly; numbers by a generator of their own. */
+function* agesOf(idleMs, lateMs, seed) {
+  for (let state = seed; ; state = (state * 48_271) % 2_147_483_647) yield idleMs + (state / 2_147_483_647) * lateMs;
+}
+
+for (const [what, idleMs, lateMs] of [
+  ["nginx's and HAProxy's, that are on time", 60_000, 50],
+  ['a short one, seen by a busy page', 4000, 900],
+  ['ones that look at their connections every few seconds', 40_000, 6000],
+]) {
+  for (const transport of ['websocket', 'longpoll']) {
+    test(`${transport}: the age of proxies is found out after two cuts, though no two are the same: ${what}`, () => {
+      for (let seed = 1; seed <= 200; seed += 1) {
+        const learned = rhythm();
+        const ages = agesOf(idleMs, lateMs, seed * 7919);
+        for (let cut = 0; cut < 2; cut += 1) learned.died(transport, ages.next().value);
+        const restMs = transport === 'websocket' ? learned.pingMs : learned.holdS * 1000;
+        assert.ok(restMs < idleMs && restMs >= idleMs / 2, `seed ${seed}: ${restMs}`);
+      }
+    });
+  }
+}
+
+test('a network that broke in between puts that off by one cut; a link cut within a moment by none', () => {
+  const learned = rhythm();
+  for (const idleMs of [60_010, 17_000, 60_300]) learned.died('longpoll', idleMs);
+  assert.equal(learned.holdS, 50);
+  for (const idleMs of [200, 60_050]) learned.died('longpoll', idleMs);
+  assert.equal(learned.holdS, 45);
+});
+
 test('deaths at different ages, or within a moment, teach nothing', () => {
   const learned = rhythm();
   for (const idleMs of [10_000, 20_000, 5000, 300, 300, undefined, undefined]) learned.died('websocket', idleMs);

@@ -335,6 +335,44 @@ test('cut, forbid and allow break the shared network from any tab', async (t) =>
   await sawAll([one, two], [server.publish().event_id]);
 });
 
+test('what is forbidden before there is a connection is, by whichever tab, and whoever leads later', async (t) => {
+  const { server, open } = await browser(t);
+  const one = open({ begin: false });
+  one.forbid('websocket');
+  one.connect();
+  await until(() => one.state === 'connected');
+  const two = open({ begin: false });
+  two.connect();
+  await until(() => two.state === 'connected');
+  one.crash();
+  await until(() => two.leader && two.state === 'connected' && two.transport === 'longpoll');
+  assert.deepEqual([...new Set(server.connections.map(({ transport }) => transport))], ['longpoll']);
+
+  const three = open({ begin: false });
+  three.forbid('longpoll');
+  two.allow('websocket');
+  three.connect();
+  await until(() => two.transport === 'websocket' && three.transport === 'websocket');
+  two.crash();
+  await until(() => three.leader && three.state === 'connected');
+  assert.equal(three.transport, 'websocket');
+  await sawAll([three], [server.publish().event_id]);
+});
+
+test('who was away does not forbid again what the others have allowed meanwhile', async (t) => {
+  const { openAll } = await browser(t);
+  const [one, two] = await openAll(2);
+  two.forbid('websocket');
+  await until(() => one.transport === 'longpoll' && one.state === 'connected');
+  two.close();
+  one.allow('websocket');
+  await until(() => one.transport === 'websocket');
+  two.connect();
+  await until(() => two.state === 'connected');
+  await aMoment();
+  assert.deepEqual([one.transport, two.transport], ['websocket', 'websocket']);
+});
+
 test('without locks each tab has a connection of its own', async (t) => {
   const { server, open } = await browser(t);
   const tabs = [open({ locks: null }), open({ BroadcastChannel: null })];

@@ -234,6 +234,26 @@ test('a tab that slept itself does not take that for the silence of another', (t
   assert.deepEqual(told, ['ask']);
 });
 
+test('where every timer comes a minute late, a leader that says nothing all the while is given up', (t) => {
+  const { watch, told, pass } = watching(t);
+  watch.heard();
+  pass(100, 60_000);
+  pass(100, 60_000);
+  assert.deepEqual(told, ['ask']);
+  pass(50, 60_000);
+  assert.deepEqual(told, ['ask', 'dead']);
+});
+
+test('where every timer comes a minute late, a leader that speaks in between is not', (t) => {
+  const { watch, told, pass } = watching(t);
+  for (let minute = 0; minute < 5; minute += 1) {
+    watch.heard();
+    pass(100, 60_000);
+    watch.heard();
+  }
+  assert.deepEqual(told, []);
+});
+
 /* --------------------------------------------------------------------------------------------- types */
 
 test('the types of ./shared allow what they should and nothing else', async () => {

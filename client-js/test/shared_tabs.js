@@ -119,7 +119,7 @@ export async function browser(t) {
     await server.stop();
   });
 
-  const open = ({ timing, ...options } = {}) => {
+  const open = ({ timing, begin = true, ...options } = {}) => {
     const id = `tab ${tabs.length + 1}`;
     const doors = new Doors();
     const sockets = new Set();
@@ -162,7 +162,7 @@ export async function browser(t) {
       locks.crash(id);
     };
     tab.cleanUp = () => tab.close({ keepQueue: true });
-    tab.connect();
+    if (begin) tab.connect();
     return tab;
   };
 

@@ -108,6 +108,8 @@ test('a busy hour is written too, and a quiet one', async (t) => {
   await aMoment(20);
   server.tell({ op: 'ping', last_event_id: 90_000 });
   await until(() => entry(storage).lastEventId === 90_000);
+  server.tell({ op: 'catchup_required', catchup_required: true, reason: 'epoch', last_event_id: 5 });
+  await until(() => entry(storage).lastEventId === 5);
 });
 
 test('closing forgets, keeping the queue remembers, being replaced leaves it to the other', async (t) => {

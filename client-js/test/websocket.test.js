@@ -115,6 +115,16 @@ test('what was published on a link that died is rejected as unknown', async (t) 
   assert.ok(server.messages.filter(({ op }) => op === 'publish').length <= 1);
 });
 
+test('what was published on a link that the client has let go of is rejected as unknown', async (t) => {
+  const { server, open } = await setup(t);
+  const client = open();
+  await connected(client);
+  server.deaf = true;
+  const outcome = assert.rejects(client.publish({ type: 'x', data: {} }), { code: 'connection_lost' });
+  client.forbid('websocket');
+  await outcome;
+});
+
 test('a server that cannot be reached at first is tried again', async (t) => {
   const { server, open } = await setup(t);
   await server.stop();
