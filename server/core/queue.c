@@ -345,6 +345,16 @@ static struct ahead *ahead_new(const struct pl_queue *q)
     return a;
 }
 
+/* What came by announcement in the meantime is due. */
+static void begin_after(struct pl_sub *s, int64_t id)
+{
+    int64_t next = s->channel->last_id > id ? id + 1 : 0;
+
+    s->joined = id;
+    s->first = s->first > id ? s->first : next;
+    s->pending = s->pending > id ? s->pending : next;
+}
+
 /* A new queue begins now, which may be later than what this node has seen: the answer comes before
  * that of the save which its client waits for. */
 static void on_now(void *arg, int status, const int64_t *ids, size_t count)
@@ -357,8 +367,7 @@ static void on_now(void *arg, int status, const int64_t *ids, size_t count)
         if (q != NULL && q->link == NULL && q->sent == a->position && ids[0] > q->sent) {
             q->acked = q->sent = ids[0];
             for (uint32_t i = 0; i < q->sub_count; i++) {
-                q->subs[i].joined = ids[0];
-                q->subs[i].first = q->subs[i].pending = 0;
+                begin_after(&q->subs[i], ids[0]);
             }
         }
     }
