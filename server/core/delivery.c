@@ -553,6 +553,11 @@ void pl_deliver__pull(struct pl_queue *q)
 {
     bool more = true;
 
+    /* At once, whatever else has to wait: its client has no position, and takes the next one it is
+     * told for its own. */
+    if (q->link != NULL && q->catchup == PL_CATCHUP_EXPIRED) {
+        (void)say_catchup(q);
+    }
     if (is_held(q)) {
         q->behind = true;
         if (q->link != NULL && !q->link->ops->one_answer) {

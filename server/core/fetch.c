@@ -90,9 +90,20 @@ static struct fetch *fetch_get(struct pl_hub *h, char kind, struct pl_str name, 
     return f;
 }
 
+bool pl_fetch__is_awaited(struct pl_hub *h, struct pl_str user_id)
+{
+    char key[256];
+    const struct pl_user *u = pl_hub_user_find(h, user_id);
+    const struct fetch *f = u != NULL ? fetch_find(h, 'u', user_id, key) : NULL;
+
+    return u != NULL && (h->changes_lost || u->unsure || (f != NULL && f->reload));
+}
+
+/* It is not here, or not whole. */
 static bool user_is_missing(struct pl_hub *h, struct pl_str user_id)
 {
-    return user_id.len > 0 && user_id.len < UINT8_MAX && pl_hub_user_find(h, user_id) == NULL;
+    return user_id.len > 0 && user_id.len < UINT8_MAX &&
+           (pl_hub_user_find(h, user_id) == NULL || pl_fetch__is_awaited(h, user_id));
 }
 
 static void finish(struct pl_hub *h, struct fetch *f, int status)

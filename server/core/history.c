@@ -104,7 +104,9 @@ void pl_hub_bus_read(struct pl_hub *h, struct pl_str channel, int64_t floor,
     if (floor < c->floor && upto >= c->floor) {
         prepend(c, floor, entries, count);
     }
+    h->handing_out = true;
     pl_channel__each_sub(c, sub_pull, NULL);
+    h->handing_out = false;
     pl_history__next(h);
     pl_hub__bound_bytes(h);
 }

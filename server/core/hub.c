@@ -154,7 +154,7 @@ static void to_tail(struct pl_hub *h, struct pl_channel *c)
 
 void pl_hub__bound_bytes(struct pl_hub *h)
 {
-    uint32_t tries = h->channels.count;
+    uint32_t tries = h->handing_out ? 0 : h->channels.count;
 
     while (h->ring_bytes > (uint64_t)h->cfg->channel_total_bytes && tries > 0) {
         struct pl_channel *c = pl_container_of(h->channel_lru.next, struct pl_channel, lru);

@@ -41,6 +41,7 @@ struct pl_hub {
     struct pl_list unneeded;  /* channels without a queue, still open; longest first */
     struct pl_list histories; /* channels whose log is to be read below the ring */
     uint32_t history_reads;   /* such readings under way */
+    bool handing_out;         /* one is being handed out: bounds wait until all have got it */
     int64_t passed[256];      /* newest change that passed of a user not held, by hash */
     struct pl_map fetches;    /* what is being asked of the bus about users and queues */
     struct pl_list unsaved;   /* queues to be saved */
@@ -115,6 +116,9 @@ void pl_fetch__reclaim(struct pl_queue *q);
  * its queues before it has been asked for again. */
 struct pl_user;
 void pl_fetch__doubt(struct pl_user *u);
+/* Is the record to be asked for again, with changes in it that are missing here? Then no later one
+ * is applied before them. */
+bool pl_fetch__is_awaited(struct pl_hub *h, struct pl_str user_id);
 /* A change of a user's record was announced that is not held here. */
 void pl_fetch__change_passed(struct pl_hub *h, int64_t id, struct pl_str user_id);
 

@@ -39,7 +39,7 @@ void pl_kept__write(const struct pl_queue *q, struct pl_buf *out)
         count += !is_plain(&q->subs[i]);
     }
     pl_writer_init(&w, PL_MSGPACK, out);
-    pl_write_map(&w, 5);
+    pl_write_map(&w, 6);
     pl_write_key(&w, "u");
     pl_user__write(q->user, &w);
     pl_write_key(&w, "e");
@@ -48,6 +48,8 @@ void pl_kept__write(const struct pl_queue *q, struct pl_buf *out)
     pl_write_int(&w, q->made_id);
     pl_write_key(&w, "h");
     pl_write_int(&w, q->hole);
+    pl_write_key(&w, "n");
+    pl_write_bool(&w, q->made_anew);
     pl_write_key(&w, "s");
     pl_write_array(&w, count);
     for (uint32_t i = 0; i < q->sub_count; i++) {
@@ -72,7 +74,7 @@ static bool read_int(const struct pl_value *state, const char *key, int64_t *ret
 
 struct kept {
     int64_t token_exp_ms, made_id, hole;
-    const struct pl_value *record, *subs;
+    const struct pl_value *record, *subs, *made_anew;
     struct pl_membership narrowing;
 };
 
@@ -116,6 +118,10 @@ static bool read_state(struct pl_str bytes, struct pl_arena *a, struct kept *ret
     }
     ret->record = pl_value_get(v, "u");
     ret->subs = pl_value_get(v, "s");
+    ret->made_anew = pl_value_get(v, "n");
+    if (ret->made_anew == NULL || ret->made_anew->type != PL_BOOL) {
+        return false;
+    }
     if (ret->record == NULL || ret->subs == NULL || ret->subs->type != PL_ARRAY) {
         return false;
     }
@@ -152,16 +158,53 @@ static void restore_sub(struct pl_sub *s, const struct pl_value *kept)
     }
 }
 
-static void restore_subs(struct pl_queue *q, const struct pl_value *kept)
+/* Did the queue have the channel by the very grant that stands now? */
+static bool is_same_grant(const struct pl_sub *s, const struct pl_value *grants)
 {
-    for (size_t k = 0; k < kept->u.array.count; k++) {
-        const struct pl_value *entry = &kept->u.array.items[k];
+    for (size_t i = 0; grants != NULL && grants->type == PL_ARRAY && i < grants->u.array.count;
+         i++) {
+        const struct pl_value *g = grants->u.array.items[i].u.array.items;
 
-        for (uint32_t i = 0; i < q->sub_count; i++) {
-            if (pl_str_eq(pl_channel__name(q->subs[i].channel), entry->u.array.items[0].u.string)) {
-                restore_sub(&q->subs[i], entry);
-            }
+        if (pl_user__is_grant(&grants->u.array.items[i]) &&
+            pl_str_eq(g[0].u.string, pl_channel__name(s->channel))) {
+            return g[2].u.boolean && g[1].u.integer == s->since;
         }
+    }
+    return false;
+}
+
+static const struct pl_narrowing *find(const struct pl_narrowing *items, size_t count,
+                                       struct pl_str channel)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (pl_str_eq(items[i].channel, channel)) {
+            return &items[i];
+        }
+    }
+    return NULL;
+}
+
+/* Narrowed as it was, where its grant is the one it was; else as a new one. */
+static void restore_subs(struct pl_queue *q, const struct kept *k)
+{
+    const struct pl_value *grants = pl_value_get(k->record, "g");
+
+    for (uint32_t i = 0; i < q->sub_count; i++) {
+        struct pl_sub *s = &q->subs[i];
+        struct pl_str name = pl_channel__name(s->channel);
+        const struct pl_narrowing *n =
+            find(k->narrowing.narrowing, k->narrowing.narrowing_count, name);
+
+        if (!is_same_grant(s, grants)) {
+            continue;
+        }
+        if (n == NULL) {
+            pl_sub__narrow(s);
+            pl_sub__widen(s, 0);
+            continue;
+        }
+        pl_sub__narrow_to(s, n->topics, n->topic_count, 0, UINT32_MAX);
+        restore_sub(s, &k->subs->u.array.items[n - k->narrowing.narrowing]);
     }
 }
 
@@ -176,10 +219,10 @@ static uint8_t transport_of(const char *name)
 static void restore(struct pl_hub *h, struct pl_user *u, const struct pl_bus_queue *from,
                     const uint8_t id[16], const struct kept *k)
 {
-    struct pl_queue *q = pl_queue__make(h, u, id, &k->narrowing, k->token_exp_ms, from->position);
+    struct pl_queue *q = pl_queue__make(h, u, id, NULL, k->token_exp_ms, from->position);
     int64_t as_of;
 
-    restore_subs(q, k->subs);
+    restore_subs(q, k);
     if (u->narrowing != NULL && read_int(k->record, "a", &as_of) && u->narrowed_id > as_of) {
         pl_queue__renarrow(q, &(struct pl_membership){.has_narrowing = true,
                                                       .narrowing = u->narrowing->items,
@@ -187,6 +230,9 @@ static void restore(struct pl_hub *h, struct pl_user *u, const struct pl_bus_que
     }
     q->made_id = k->made_id;
     q->hole = k->hole;
+    if (k->made_anew->u.boolean) {
+        pl_queue_require_catchup(q);
+    }
     q->generation = from->generation;
     q->last_transport = transport_of(from->transport);
     q->link_since_ms = from->since_ms;

@@ -548,7 +548,7 @@ int64_t pl_queue_tell_position(struct pl_queue *q)
 {
     int64_t examined;
 
-    if (q->behind || q->catchup != PL_CATCHUP_NONE) {
+    if (q->behind || q->held > 0 || q->catchup != PL_CATCHUP_NONE) {
         return q->sent;
     }
     examined = pl_queue__examined(q);
@@ -644,7 +644,11 @@ void pl_queue_attach(struct pl_queue *q, struct pl_link *l, int64_t position)
         q->catchup = PL_CATCHUP_NONE;
     }
     /* A client that still has no position did not get to know that it lost the one it had. */
-    q->made_anew &= position < 0;
+    if (q->made_anew && position >= 0) {
+        q->made_anew = false;
+        q->catchup = q->catchup == PL_CATCHUP_EXPIRED ? PL_CATCHUP_NONE : q->catchup;
+        pl_store__queue_changed(q);
+    }
     if (q->made_anew) {
         q->catchup = PL_CATCHUP_EXPIRED;
     }
@@ -686,6 +690,7 @@ void pl_queue_writable(struct pl_queue *q)
 void pl_queue_require_catchup(struct pl_queue *q)
 {
     q->made_anew = true;
+    pl_store__queue_changed(q);
     q->catchup = PL_CATCHUP_EXPIRED;
 }
 

@@ -12,7 +12,7 @@ void pl_user__write(const struct pl_user *u, struct pl_writer *w)
     for (uint32_t i = 0; i < u->grant_count; i++) {
         grants += !pl_user__is_own(u, u->grants[i].channel);
     }
-    pl_write_map(w, 11 + (n != NULL));
+    pl_write_map(w, 12 + (n != NULL));
     pl_write_key(w, "k");
     pl_write_int(w, u->narrowed_id);
     pl_write_key(w, "a");
@@ -31,6 +31,8 @@ void pl_user__write(const struct pl_user *u, struct pl_writer *w)
     pl_write_int(w, u->blocked_until_ms);
     pl_write_key(w, "e");
     pl_write_int(w, u->ended_id);
+    pl_write_key(w, "t");
+    pl_write_bool(w, u->by_claims);
     pl_write_key(w, "f");
     pl_write_bool(w, u->forgot_taken);
     pl_write_key(w, "g");
@@ -70,7 +72,7 @@ static bool read_int(const struct pl_value *record, const char *key, int64_t *re
     return true;
 }
 
-static bool is_grant(const struct pl_value *g)
+bool pl_user__is_grant(const struct pl_value *g)
 {
     return g->type == PL_ARRAY && g->u.array.count == 3 && g->u.array.items[0].type == PL_STRING &&
            g->u.array.items[0].u.string.len > 0 && g->u.array.items[0].u.string.len <= UINT8_MAX &&
@@ -89,7 +91,7 @@ static bool has_grants(const struct pl_user *u, const struct pl_value *list)
         if (pl_user__is_own(u, g->channel)) {
             continue;
         }
-        if (v == NULL || !is_grant(v) ||
+        if (v == NULL || !pl_user__is_grant(v) ||
             !pl_str_eq(v->u.array.items[0].u.string, pl_channel__name(g->channel)) ||
             v->u.array.items[1].u.integer != g->since ||
             v->u.array.items[2].u.boolean != g->standing) {
@@ -107,7 +109,7 @@ static bool replace_grants(struct pl_user *u, const struct pl_value *list)
     uint32_t n = 0;
 
     for (size_t i = 0; i < list->u.array.count; i++) {
-        if (!is_grant(&list->u.array.items[i])) {
+        if (!pl_user__is_grant(&list->u.array.items[i])) {
             return false;
         }
     }
@@ -165,13 +167,7 @@ static int64_t later(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
-/* When what the grants are by was said. */
-static int64_t said_ms(int64_t backend_ms, int64_t claims_ms)
-{
-    return later(backend_ms, claims_ms);
-}
-
-static bool adopt_grants(struct pl_user *u, const struct pl_value *record)
+static bool adopt_grants(struct pl_user *u, const struct pl_value *record, bool narrow)
 {
     const struct pl_value *grants = pl_value_get(record, "g");
     const struct pl_value *narrowing = pl_value_get(record, "w");
@@ -187,9 +183,11 @@ static bool adopt_grants(struct pl_user *u, const struct pl_value *record)
 
     if (ok) {
         u->forgot_taken = forgot->u.boolean;
+        u->by_claims = pl_value_get(record, "t")->u.boolean;
         free(u->narrowing);
         u->narrowing = NULL;
-        pl_user__spread(u, &m, false, !same); /* who is told of nothing new asks for nothing */
+        /* Who is told of nothing new asks for nothing. */
+        pl_user__spread(u, &m, narrow, !same);
     }
     pl_arena_done(&a);
     return ok;
@@ -201,45 +199,61 @@ static bool is_blank(const struct pl_user *u)
     return u->backend_ms == 0 && u->claims_ms < 0 && pl_user_channel_count(u) == 0;
 }
 
+struct said {
+    int64_t as_of, version, backend_ms, update_ms, claims_ms, not_before_ms, blocked_ms, ended_id,
+        narrowed_id;
+    bool by_claims;
+};
+
+static bool read_said(const struct pl_value *record, struct said *ret)
+{
+    const struct pl_value *by_claims = record->type == PL_MAP ? pl_value_get(record, "t") : NULL;
+
+    if (by_claims == NULL || by_claims->type != PL_BOOL) {
+        return false;
+    }
+    ret->by_claims = by_claims->u.boolean;
+    return read_int(record, "a", &ret->as_of) && read_int(record, "v", &ret->version) &&
+           read_int(record, "b", &ret->backend_ms) && read_int(record, "d", &ret->update_ms) &&
+           read_int(record, "c", &ret->claims_ms) && read_int(record, "n", &ret->not_before_ms) &&
+           read_int(record, "x", &ret->blocked_ms) && read_int(record, "e", &ret->ended_id) &&
+           read_int(record, "k", &ret->narrowed_id);
+}
+
+/* Whose grants hold: of the one with more of the backends' changes in it, but for a newer token of
+ * the other that was issued after them. */
+static bool has_better_grants(const struct pl_user *u, const struct said *theirs)
+{
+    if (theirs->as_of == u->as_of && is_blank(u)) {
+        return true;
+    }
+    if (theirs->as_of > u->as_of) {
+        return !u->by_claims || u->claims_ms <= theirs->claims_ms ||
+               u->claims_ms < theirs->backend_ms;
+    }
+    return theirs->by_claims && theirs->claims_ms > u->claims_ms &&
+           theirs->claims_ms >= u->backend_ms;
+}
+
 bool pl_user__merge(struct pl_user *u, const struct pl_value *record)
 {
-    int64_t as_of, version, backend_ms, update_ms, claims_ms, not_before_ms, blocked_ms, ended_id;
-    int64_t theirs, ours = said_ms(u->backend_ms, u->claims_ms);
-    bool is_newer;
-    int64_t narrowed_id;
+    struct said s;
 
-    if (record->type != PL_MAP || !read_int(record, "a", &as_of) ||
-        !read_int(record, "v", &version) || !read_int(record, "b", &backend_ms) ||
-        !read_int(record, "d", &update_ms) || !read_int(record, "c", &claims_ms) ||
-        !read_int(record, "n", &not_before_ms) || !read_int(record, "x", &blocked_ms) ||
-        !read_int(record, "e", &ended_id) || !read_int(record, "k", &narrowed_id)) {
+    if (!read_said(record, &s) ||
+        (has_better_grants(u, &s) && !adopt_grants(u, record, s.narrowed_id > u->narrowed_id))) {
         return false;
     }
-    theirs = said_ms(backend_ms, claims_ms);
-    is_newer =
-        backend_ms != 0 && (as_of != u->as_of ? as_of > u->as_of : backend_ms >= u->backend_ms);
-    /* Which of two changes is the later one is said by their ids, not by the
-   * clocks of two nodes. */
-    if (is_newer && u->backend_ms > u->claims_ms) {
-        ours = 0;
+    u->claims_ms = later(u->claims_ms, s.claims_ms);
+    if (s.as_of > u->as_of) {
+        u->as_of = s.as_of;
+        u->backend_ms = s.backend_ms;
+        u->update_ms = s.update_ms;
+        u->version = s.version;
+        u->not_before_ms = s.not_before_ms;
+        u->ended_id = s.ended_id;
+        u->blocked_until_ms = s.blocked_ms;
+        u->narrowed_id = s.narrowed_id;
     }
-    if ((theirs > ours || (theirs == ours && (as_of > u->as_of || is_blank(u)))) &&
-        !adopt_grants(u, record)) {
-        return false;
-    }
-    if (is_newer) {
-        u->backend_ms = backend_ms;
-        u->update_ms = update_ms;
-        u->version = version;
-    }
-    if (ended_id > u->ended_id) {
-        u->ended_id = ended_id;
-        u->blocked_until_ms = blocked_ms;
-    }
-    u->not_before_ms = later(u->not_before_ms, not_before_ms);
-    u->claims_ms = later(u->claims_ms, claims_ms);
-    u->narrowed_id = later(u->narrowed_id, narrowed_id);
-    u->as_of = later(u->as_of, as_of);
     if (u->queue_count == 0) {
         pl_user__become_idle(u);
     }

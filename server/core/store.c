@@ -246,7 +246,9 @@ static void settle_save(struct pl_hub *h, struct pl_str queue_id, int64_t genera
         return;
     }
     q->saving = false;
-    q->unproven = false; /* a bus that refuses to write is not one that says no */
+    /* A save that was begun before the doubt proves nothing; a bus that refuses to write is not one that
+     * says no. */
+    q->unproven &= q->dirty && status == PL_OK;
     if (status == PL_OK) {
         pl_metric_add(PL_S_BUS_QUEUES_SAVED, 1);
         q->saved_ms = h->mono_ms;
@@ -262,7 +264,7 @@ static void settle_save(struct pl_hub *h, struct pl_str queue_id, int64_t genera
     }
     if (q->dirty && status == PL_OK) {
         to_unsaved(q, FLUSH_MS);
-        h->save_urgent |= q->savers != NULL;
+        h->save_urgent |= q->savers != NULL || q->unproven;
     }
     pl_deliver__pull(q);
 }

@@ -177,7 +177,7 @@ static void sub_note(struct pl_sub *s, void *event)
 /* Not even the log holds what came between the ring and its new floor. */
 static void sub_lost(struct pl_sub *s, void *known)
 {
-    int64_t from = *(const int64_t *)known;
+    int64_t from = *(const int64_t *)known > 0 ? *(const int64_t *)known : s->joined;
 
     from = s->since > from ? s->since : from;
     if (from >= s->channel->floor) {
@@ -285,7 +285,11 @@ uint32_t pl_hub_bus_event(struct pl_hub *h, int64_t id, const struct pl_bus_even
 void pl_hub_bus_change(struct pl_hub *h, int64_t id, const struct pl_bus_change *c)
 {
     pl_hub_bus_applied(h, id);
-    pl_user__apply_change(h, id, c);
+    if (pl_fetch__is_awaited(h, c->user_id)) {
+        pl_fetch__change_passed(h, id, c->user_id);
+    } else {
+        pl_user__apply_change(h, id, c);
+    }
 }
 
 void pl_hub_bus_applied(struct pl_hub *h, int64_t id)
@@ -386,9 +390,7 @@ void pl_hub_bus_opened(struct pl_hub *h, struct pl_str channel, int64_t floor,
         int64_t known = c->last_id;
 
         pl_channel__clear(c, floor);
-        if (known > 0) {
-            pl_channel__each_sub(c, sub_lost, &known);
-        }
+        pl_channel__each_sub(c, sub_lost, &known);
     }
     take_log(c, entries, count);
     if (!take_early(c)) {

@@ -386,6 +386,17 @@ static bool is_outranked(const struct pl_user *u, const struct pl_bus_change *c)
            c->unix_ms - u->update_ms < PL_UPDATE_OUTRANKS_MS;
 }
 
+/* Anything at all, but for the own channel, which goes without saying. */
+static bool was_granted(const struct pl_user *u)
+{
+    for (uint32_t i = 0; i < u->grant_count; i++) {
+        if (!pl_user__is_own(u, u->grants[i].channel)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void pl_user__apply_change(struct pl_hub *h, int64_t id, const struct pl_bus_change *c)
 {
     struct pl_user *u =
@@ -404,7 +415,7 @@ void pl_user__apply_change(struct pl_hub *h, int64_t id, const struct pl_bus_cha
         h->forgotten_ms = c->unix_ms > h->forgotten_ms ? c->unix_ms : h->forgotten_ms;
         return;
     }
-    known = u->backend_ms != 0 || u->grant_count > 0;
+    known = u->backend_ms != 0 || was_granted(u);
     u->as_of = pl_store__is_kept(h) ? id : 0;
     if (c->kind == PL_CHANGE_DISCONNECT) {
         u->ended_id = id;
@@ -413,6 +424,7 @@ void pl_user__apply_change(struct pl_hub *h, int64_t id, const struct pl_bus_cha
         pl_user_end_queues(u, PL_ERR_DISCONNECTED);
     } else if (!is_outranked(u, c)) {
         u->backend_ms = c->unix_ms;
+        u->by_claims = false;
         if (c->has_version) {
             u->version = c->version;
         }
@@ -456,6 +468,7 @@ int pl_hub_apply_claims(struct pl_hub *h, const struct pl_token_claims *c, bool 
         return PL_OK;
     }
     u->claims_ms = c->iat_ms;
+    u->by_claims = true;
     changed = set_grants(u, c->membership->channels, c->membership->channel_count, h->applied,
                          reach_back ? 0 : h->applied);
     pl_user__spread(u, c->membership, false, changed);

@@ -38,6 +38,7 @@ struct pl_user {
     int64_t narrowed_id; /* of the last update that narrowed all queues; 0: none */
     bool unsure; /* a change may be missing: asked for again, and nothing is delivered before */
     int64_t ended_id; /* of the last `disconnect`; 0: none */
+    bool by_claims;   /* the grants are a token's */
     uint32_t grant_count;
     uint32_t queue_count;
     bool forgot_taken; /* which grants were taken is not known any more: none reaches back */
@@ -84,5 +85,7 @@ void pl_user__spread(struct pl_user *u, const struct pl_membership *m, bool narr
  * wins. False: it cannot be understood. */
 void pl_user__write(const struct pl_user *u, struct pl_writer *w);
 bool pl_user__merge(struct pl_user *u, const struct pl_value *record);
+/* Is this one of the record's grants, as bytes: [channel, since, standing]? */
+bool pl_user__is_grant(const struct pl_value *g);
 
 #endif

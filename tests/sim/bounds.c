@@ -16,8 +16,42 @@ static bool must_be_gone(const struct sim *s, const struct sim_queue *q, uint64_
            s->mono_ms - q->touched_ms >= (uint64_t)s->cfg->queue_ttl + slack_ms;
 }
 
+/* Where the bus keeps queues: it has none, or one that a disconnect has ended. */
+static bool may_be_lost(struct sim_client *c)
+{
+    const struct sim_queue *q = sim_instance(c->sim, c->node, c->queue.id);
+
+    return !model_bus_keeps(c->sim->bus, c->queue.id) ||
+           (q != NULL && (q->disconnected || q->kicked)) ||
+           c->sim->nodes[c->node].records[c->user].blurred ||
+           sim_is_blocked(&c->sim->nodes[c->node], c->user);
+}
+
+void sim_judge_dropped(struct sim_node *n, const char *queue_id)
+{
+    struct sim *s = n->sim;
+    const struct sim_queue *q = sim_instance(s, n->index, queue_id);
+
+    for (size_t i = 0; q != NULL && i < s->profile.clients; i++) {
+        const struct sim_client *c = &s->clients[i];
+
+        if (strcmp(c->queue.id, queue_id) == 0 && !c->closing && !c->waiting && !q->kicked &&
+            !n->records[q->user].blurred && !must_be_gone(s, q, 0)) {
+            sim_broken(s, c, "a queue is dropped %" PRIu64 " ms after its last sign of life",
+                       s->mono_ms - q->touched_ms);
+        }
+    }
+}
+
 void sim_judge_gone(struct sim_client *c)
 {
+    if (c->sim->profile.kept) {
+        if (!may_be_lost(c)) {
+            sim_broken(c->sim, c, "a queue that is kept is not found");
+        }
+        c->sim->counts.gone++;
+        return;
+    }
     if (!must_be_gone(c->sim, &c->queue, 0) || (c->link != NULL && !c->queue.disconnected)) {
         sim_broken(c->sim, c, "a queue vanished %" PRIu64 " ms after its last sign of life",
                    c->sim->mono_ms - c->queue.touched_ms);
@@ -27,7 +61,11 @@ void sim_judge_gone(struct sim_client *c)
 
 void sim_judge_present(struct sim_client *c)
 {
-    if (c->link == NULL && must_be_gone(c->sim, &c->queue, SIM_SLACK_MS)) {
+    if (c->sim->profile.kept && c->queue.disconnected) {
+        return; /* while its record is asked for again it may still be there, but gets nothing (sim_is_denied) */
+    }
+    if (c->link == NULL && !c->queue.was_left && !c->sim->nodes[c->node].records[c->user].blurred &&
+        must_be_gone(c->sim, &c->queue, SIM_SLACK_MS)) {
         sim_broken(c->sim, c, "I5: a queue lives on %" PRIu64 " ms after its last sign of life",
                    c->sim->mono_ms - c->queue.touched_ms);
     }
@@ -50,6 +88,9 @@ static void judge_orphans(struct sim *s)
         const struct sim_queue *q = &s->orphans[i];
         struct pl_str id = {q->id, PL_QUEUE_ID_SIZE - 1};
 
+        if (s->nodes[q->node].stopped || (q->life == s->nodes[q->node].life && q->was_left)) {
+            continue;
+        }
         if (!must_be_gone(s, q, SIM_SLACK_MS)) {
             s->orphans[kept++] = *q;
         } else if (pl_queue_find(s->nodes[q->node].hub, id) != NULL) {
@@ -95,7 +136,8 @@ static void judge_twins(const struct sim_client *fast, struct sim_client *slow)
     int64_t alike_since = fast->queue.changed_at > slow->queue.changed_at ? fast->queue.changed_at
                                                                           : slow->queue.changed_at;
 
-    if (fast->queue.narrowed != slow->queue.narrowed || fast->queue.node != slow->queue.node ||
+    if (s->nodes[slow->node].records[slow->user].blurred ||
+        fast->queue.narrowed != slow->queue.narrowed || fast->queue.node != slow->queue.node ||
         memcmp(fast->queue.topics, slow->queue.topics, sizeof(fast->queue.topics)) != 0) {
         return; /* one of them was not there when the other was told */
     }
@@ -129,6 +171,20 @@ bool sim_all_settled(const struct sim *s)
     return true;
 }
 
+/* One node has the queue. */
+static void judge_owner(const struct sim_client *c)
+{
+    struct sim *s = c->sim;
+
+    for (size_t n = 0; n < s->profile.nodes; n++) {
+        if ((int)n != c->node &&
+            pl_queue_find(s->nodes[n].hub, (struct pl_str){c->queue.id, PL_QUEUE_ID_SIZE - 1}) !=
+                NULL) {
+            sim_broken(s, c, "I6: node %zu still has the queue as well", n);
+        }
+    }
+}
+
 void sim_judge_end(struct sim *s)
 {
     for (size_t i = 0; i < s->profile.clients; i++) {
@@ -147,6 +203,10 @@ void sim_judge_end(struct sim *s)
         if (c->position > s->newest) {
             sim_broken(s, c, "a cursor above all ids was never told: %" PRId64 " of %" PRId64,
                        c->position, s->newest);
+        }
+        if (s->profile.kept) {
+            judge_owner(c);
+            sim_judge_missed(c);
         }
         if (c->twin != SIM_NOBODY && !is_out(&s->clients[c->twin])) {
             judge_twins(c, &s->clients[c->twin]);

@@ -15,6 +15,28 @@ static struct pl_queue *find_queue(struct sim_client *c)
     return pl_queue_find(node_of(c)->hub, (struct pl_str){c->queue.id, PL_QUEUE_ID_SIZE - 1});
 }
 
+static bool is_usable(const struct sim *s, int node)
+{
+    return !s->nodes[node].stopped;
+}
+
+/* Twins stay where they are. */
+static bool may_move(const struct sim_client *c)
+{
+    return c->twin == SIM_NOBODY && !c->is_twin;
+}
+
+static int pick_node(struct sim_client *c)
+{
+    uint32_t nodes = (uint32_t)c->sim->profile.nodes;
+    uint32_t at = sim_below(&c->rng, nodes);
+
+    while (!is_usable(c->sim, (int)at)) {
+        at = (at + 1) % nodes;
+    }
+    return (int)at;
+}
+
 static void changed(struct sim_client *c)
 {
     c->queue.changed_at = c->sim->newest;
@@ -34,6 +56,39 @@ void sim_client_on_message(struct sim_link *l, const struct sim_message *m)
         }
         sim_client_at(c, m->last_event_id);
     }
+}
+
+/* ---- answers that come later ---- */
+
+struct waiting {
+    struct sim_client *client;
+    uint32_t asked;
+    int node;
+    uint32_t life; /* of the node */
+    bool poll;
+    bool from_now; /* the queue was asked for without a position */
+    char queue_id[PL_QUEUE_ID_SIZE];
+};
+
+static struct waiting *wait_for(struct sim_client *c)
+{
+    struct waiting *w = pl_alloc(sizeof(*w));
+
+    c->waiting = true;
+    *w = (struct waiting){.client = c, .asked = c->asked, .node = c->node};
+    w->life = node_of(c)->life;
+    memcpy(w->queue_id, c->queue.id, sizeof(w->queue_id));
+    return w;
+}
+
+/* False: the client has given up since. */
+static bool is_awaited(const struct waiting *w)
+{
+    if (w->asked != w->client->asked) {
+        return false;
+    }
+    w->client->waiting = w->client->unkept = false;
+    return true;
 }
 
 /* ---- tokens ---- */
@@ -62,6 +117,7 @@ static int use_token(struct sim_client *c, bool reach_back)
     int status;
 
     sim_see_forgotten(n);
+    sim_token_told(c->sim, &c->token);
     before = n->records[c->user];
     expected = sim_apply_claims(n, &c->token, reach_back);
     claims.membership = sim_wire_membership(&c->token.membership);
@@ -69,6 +125,8 @@ static int use_token(struct sim_client *c, bool reach_back)
     if (c->sim->profile.tight_users && !before.exists &&
         (status == PL_ERR_OVERLOADED || status == PL_ERR_TOKEN_EXPIRED)) {
         n->records[c->user] = before;
+    } else if (n->records[c->user].blurred) {
+        return status;
     } else if (status != expected) {
         sim_broken(c->sim, c, "a token of %" PRId64 " was answered %s", c->token.iat_ms,
                    pl_status_code(status));
@@ -90,6 +148,7 @@ static void leave_queue(struct sim_client *c)
         sim_orphan(c->sim, &c->queue);
     }
     c->queue.open = false;
+    sim_client_moved(c);
 }
 
 static void queue_made(struct sim_client *c, struct pl_queue *q,
@@ -107,6 +166,11 @@ static void queue_made(struct sim_client *c, struct pl_queue *q,
     c->queue.born_at = s->newest;
     c->queue.touched_ms = s->mono_ms;
     c->queue.token_exp_ms = exp_ms;
+    c->queue.generation = 1;
+    c->queue.made_id = sim_applied(node_of(c));
+    if (node_of(c)->records[c->user].as_of > c->queue.made_id) {
+        c->queue.made_id = node_of(c)->records[c->user].as_of;
+    }
     sim_queue_born(node_of(c), &c->queue, narrowing);
     changed(c);
     if (position >= 0 ? start != position : start > s->newest) {
@@ -127,6 +191,47 @@ static void queue_made(struct sim_client *c, struct pl_queue *q,
     c->position = c->owed_after = start;
 }
 
+/* Where nodes lag, "now" is known only when its queue is kept. */
+static void begin_at(struct sim_client *c, int64_t start)
+{
+    if (start < c->queue.acked || start > c->sim->newest) {
+        sim_broken(c->sim, c, "a queue made at %" PRId64 " begins at %" PRId64, c->queue.acked,
+                   start);
+    }
+    c->queue.acked = start;
+    c->queue.born_at = c->sim->newest;
+    if (!c->queue.made_anew) {
+        c->position = c->owed_after = start;
+    }
+}
+
+/* Nobody else knows of a queue that could not be kept. */
+static void on_saved(void *arg, int status)
+{
+    struct waiting *w = arg;
+    struct sim_client *c = w->client;
+    bool awaited = is_awaited(w);
+    struct sim_node *n = &c->sim->nodes[w->node];
+    struct pl_queue *q =
+        w->life == n->life
+            ? pl_queue_find(n->hub, (struct pl_str){w->queue_id, PL_QUEUE_ID_SIZE - 1})
+            : NULL;
+
+    if (status == PL_OK && awaited && q != NULL && w->from_now) {
+        begin_at(c, pl_queue_position(q));
+    }
+    if (status != PL_OK || !awaited) {
+        if (awaited) {
+            sim_note(c->sim, c, "its queue is not kept: %", status, 0, 0);
+            c->queue.open = false;
+        }
+        if (q != NULL) {
+            pl_queue_end(q, PL_OK);
+        }
+    }
+    free(w);
+}
+
 static void make_queue(struct sim_client *c, const struct sim_membership *narrowing,
                        int64_t position, int64_t exp_ms)
 {
@@ -135,10 +240,11 @@ static void make_queue(struct sim_client *c, const struct sim_membership *narrow
     struct pl_queue *q;
     int status;
 
-    if (u == NULL && c->sim->profile.tight_users) {
-        return; /* no room for its record */
+    if (u == NULL && (c->sim->profile.tight_users || c->sim->profile.kept)) {
+        return; /* no room for its record, or it is being asked for once more */
     }
-    if (u == NULL || pl_user_is_blocked(n->hub, u) != sim_is_blocked(n, c->user)) {
+    if (u == NULL || (pl_user_is_blocked(n->hub, u) != sim_is_blocked(n, c->user) &&
+                      !n->records[c->user].blurred)) {
         sim_broken(c->sim, c, "no record, or one that is blocked by mistake");
     }
     if (pl_user_is_blocked(n->hub, u)) {
@@ -150,9 +256,17 @@ static void make_queue(struct sim_client *c, const struct sim_membership *narrow
         sim_broken(c->sim, c, "no queue: %s", pl_status_code(status));
     }
     queue_made(c, q, narrowing, position, exp_ms);
+    if (c->sim->profile.kept) {
+        struct waiting *w = wait_for(c);
+
+        w->from_now = position < 0;
+        c->unkept = true;
+        pl_queue_when_saved(q, on_saved, w);
+    }
 }
 
 struct registering {
+    struct waiting *waiting;
     struct sim_client *client;
     struct sim_membership membership;
     bool explicit; /* the narrowing is given to the queue itself */
@@ -166,10 +280,10 @@ static void on_registered(void *arg, int status, const int64_t *ids, size_t coun
 
     (void)ids;
     (void)count;
-    c->waiting = false;
-    if (status == PL_OK) {
+    if (is_awaited(r->waiting) && status == PL_OK) {
         make_queue(c, r->explicit ? &r->membership : NULL, r->position, 0);
     }
+    free(r->waiting);
     free(r);
 }
 
@@ -179,24 +293,31 @@ static int64_t where_from(struct sim_client *c)
                                                                                       : c->position;
 }
 
-static void register_anew(struct sim_client *c)
+static void register_with_token(struct sim_client *c)
+{
+    if (c->token.exp_ms <= c->sim->unix_ms || sim_chance(&c->rng, 20)) {
+        renew_token(c);
+    }
+    if (use_token(c, true) == PL_OK) {
+        make_queue(c, NULL, where_from(c), c->token.exp_ms);
+    } else {
+        c->token.exp_ms = 0;
+    }
+}
+
+static void on_user_known(void *arg, int status)
+{
+    struct waiting *w = arg;
+
+    if (is_awaited(w) && status == PL_OK) {
+        register_with_token(w->client);
+    }
+    free(w);
+}
+
+static void register_by_backend(struct sim_client *c)
 {
     struct sim *s = c->sim;
-
-    if (c->twin == SIM_NOBODY && !c->is_twin) {
-        c->node = (int)sim_below(&c->rng, (uint32_t)s->profile.nodes);
-    }
-    if (c->kind == SIM_TOKEN) {
-        if (c->token.exp_ms <= s->unix_ms || sim_chance(&c->rng, 20)) {
-            renew_token(c);
-        }
-        if (use_token(c, true) == PL_OK) {
-            make_queue(c, NULL, where_from(c), c->token.exp_ms);
-        } else {
-            c->token.exp_ms = 0;
-        }
-        return;
-    }
     struct registering *r = pl_alloc(sizeof(*r));
     struct sim_change change = {.kind = PL_CHANGE_REGISTER,
                                 .user = c->user,
@@ -204,9 +325,27 @@ static void register_anew(struct sim_client *c)
                                 .version = s->versions[c->user],
                                 .unix_ms = s->unix_ms & ~INT64_C(1)};
 
-    *r = (struct registering){c, change.membership, sim_chance(&c->rng, 30), where_from(c)};
-    c->waiting = true;
+    *r = (struct registering){wait_for(c), c, change.membership, sim_chance(&c->rng, 30),
+                              where_from(c)};
     sim_send_change(node_of(c), &change, on_registered, r);
+}
+
+static void register_anew(struct sim_client *c)
+{
+    if (may_move(c)) {
+        c->node = pick_node(c);
+    }
+    if (!is_usable(c->sim, c->node)) {
+        return;
+    }
+    if (c->kind == SIM_BACKEND) {
+        register_by_backend(c);
+    } else if (pl_hub_asks(node_of(c)->hub, sim_user_name(c->user), (struct pl_str){NULL, 0})) {
+        pl_hub_prepare(node_of(c)->hub, sim_user_name(c->user), (struct pl_str){NULL, 0},
+                       on_user_known, wait_for(c));
+    } else {
+        register_with_token(c);
+    }
 }
 
 /* ---- its links ---- */
@@ -249,7 +388,11 @@ static void open_link(struct sim_client *c, bool poll)
         sim_judge_gone(c);
         sim_note(c->sim, c, "its queue is gone", 0, 0, 0);
         c->queue.open = false;
+        sim_client_moved(c);
         return;
+    }
+    if (c->sim->profile.kept && !sim_switch_queue(c, c->node)) {
+        sim_broken(c->sim, c, "node %d has a queue that it was not given", c->node);
     }
     sim_judge_present(c);
     if (pl_queue_token_expired(q)) {
@@ -268,6 +411,71 @@ static void open_link(struct sim_client *c, bool poll)
     sim_link_open(l, q, from, sim_chance(&c->rng, 10) ? 0 : 50 + sim_below(&c->rng, 2500));
 }
 
+static void on_queue_known(void *arg, int status)
+{
+    struct waiting *w = arg;
+
+    if (is_awaited(w) && status == PL_OK) {
+        open_link(w->client, w->poll);
+    }
+    free(w);
+}
+
+static void move_to(struct sim_client *c, int node)
+{
+    if (c->link != NULL && sim_chance(&c->rng, 50) && is_usable(c->sim, c->node)) {
+        sim_link_drop(c->link);
+    } else if (c->link != NULL) {
+        sim_link_leave(c->link);
+    }
+    sim_note(c->sim, c, "goes from node % to node %", c->node, node, 0);
+    c->node = node;
+    sim_client_moved(c);
+}
+
+/* On the node it is on, or, where nodes share their queues, on another. */
+static void connect(struct sim_client *c, bool poll)
+{
+    struct pl_str id = {c->queue.id, PL_QUEUE_ID_SIZE - 1};
+    struct pl_str user = c->kind == SIM_TOKEN ? sim_user_name(c->user) : (struct pl_str){NULL, 0};
+    struct waiting *w;
+
+    if (c->sim->profile.kept && may_move(c) &&
+        (!is_usable(c->sim, c->node) || sim_chance(&c->rng, 12))) {
+        int node = pick_node(c);
+
+        if (node != c->node) {
+            move_to(c, node);
+        }
+    }
+    if (!is_usable(c->sim, c->node)) {
+        return;
+    }
+    if (!pl_hub_asks(node_of(c)->hub, user, id)) {
+        open_link(c, poll);
+        return;
+    }
+    w = wait_for(c);
+    w->poll = poll;
+    pl_hub_prepare(node_of(c)->hub, user, id, on_queue_known, w);
+}
+
+/* Its node answers nothing at all. */
+static void give_up_node(struct sim_client *c)
+{
+    if (!may_move(c) || !sim_chance(&c->rng, 20)) {
+        return;
+    }
+    if (c->unkept) {
+        leave_queue(c);
+    }
+    c->asked++;
+    c->waiting = c->unkept = false;
+    if (c->link != NULL) {
+        sim_link_leave(c->link);
+    }
+}
+
 /* ---- what it does ---- */
 
 static void narrow(struct sim_client *c, int channel, uint32_t topic, bool more)
@@ -284,7 +492,7 @@ static void narrow(struct sim_client *c, int channel, uint32_t topic, bool more)
                     : sim_unsubscribe(node_of(c), &c->queue, channel, topic);
     status = more ? pl_queue_subscribe(q, name, sim_topic_name(topic))
                   : pl_queue_unsubscribe(q, name, sim_topic_name(topic));
-    if (status != expected) {
+    if (status != expected && !node_of(c)->records[c->user].blurred) {
         sim_broken(c->sim, c, "narrowing of channel %d was answered %s", channel,
                    pl_status_code(status));
     }
@@ -304,7 +512,8 @@ static void narrow_somehow(struct sim_client *c)
         return;
     }
     narrow(c, channel, topic, more);
-    if (c->twin != SIM_NOBODY && c->sim->clients[c->twin].queue.open) {
+    if (c->twin != SIM_NOBODY && c->sim->clients[c->twin].queue.open &&
+        is_usable(c->sim, c->sim->clients[c->twin].node)) {
         narrow(&c->sim->clients[c->twin], channel, topic, more);
     }
 }
@@ -321,7 +530,6 @@ static void ping(struct sim_client *c)
     position = pl_queue_tell_position(l->base.queue);
     sim_note(c->sim, c, "is told % by a ping (lossy %)", position, l->lossy, 0);
     sim_judge_position(l, position);
-    c->queue.told = position > c->queue.told ? position : c->queue.told;
     if (!l->lossy) {
         sim_client_at(c, position);
     }
@@ -374,7 +582,12 @@ static void go_away(struct sim_client *c)
     c->away_until_ms =
         c->sim->mono_ms + 200 + sim_below(&c->rng, 2 * (uint32_t)c->sim->cfg->queue_ttl);
     sim_note(c->sim, c, "goes away until %", (int64_t)c->away_until_ms, 0, 0);
-    if (c->link != NULL) {
+    if (c->link == NULL) {
+        return;
+    }
+    if (c->sim->profile.kept && sim_chance(&c->rng, 50)) {
+        sim_link_leave(c->link);
+    } else {
         sim_link_drop(c->link);
     }
 }
@@ -392,7 +605,7 @@ static void act_linked(struct sim_client *c)
     } else if (dice < 64) {
         sim_link_drop(c->link);
     } else if (dice < 68) {
-        open_link(c, sim_chance(&c->rng, 50)); /* takes over */
+        connect(c, sim_chance(&c->rng, 50)); /* takes over */
     } else if (dice < 72) {
         c->link->lossy = true;
     } else if (dice < 74 && !c->link->poll) {
@@ -409,13 +622,17 @@ static void act_linked(struct sim_client *c)
 
 void sim_client_act(struct sim_client *c)
 {
+    if (!is_usable(c->sim, c->node) && (c->waiting || c->link != NULL)) {
+        give_up_node(c);
+        return;
+    }
     if (c->waiting || c->away_until_ms > c->sim->mono_ms) {
         return;
     }
     if (!c->queue.open) {
         register_anew(c);
     } else if (c->link == NULL) {
-        open_link(c, !c->steady && sim_chance(&c->rng, c->likes_polls));
+        connect(c, !c->steady && sim_chance(&c->rng, c->likes_polls));
     } else {
         act_linked(c);
     }
@@ -433,7 +650,7 @@ void sim_client_settle(struct sim_client *c)
     if (!c->queue.open) {
         register_anew(c);
     } else if (c->link == NULL) {
-        open_link(c, sim_chance(&c->rng, c->likes_polls));
+        connect(c, sim_chance(&c->rng, c->likes_polls));
     } else {
         ping(c);
     }
@@ -458,6 +675,7 @@ void sim_clients_start(struct sim *s)
         c->twin = SIM_NOBODY;
         c->got = pl_alloc(SIM_EVENTS / 8);
         c->excused = pl_alloc(SIM_EVENTS / 8);
+        c->missed = pl_alloc(SIM_EVENTS / 8);
         if (i < 12 && i % 2 == 1) { /* the slow half of a pair */
             struct sim_client *fast = &s->clients[i - 1];
 
@@ -475,5 +693,6 @@ void sim_clients_stop(struct sim *s)
     for (size_t i = 0; i < s->profile.clients; i++) {
         free(s->clients[i].got);
         free(s->clients[i].excused);
+        free(s->clients[i].missed);
     }
 }

@@ -1,5 +1,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "server/base/alloc.h"
 #include "tests/sim/sim.h"
@@ -21,6 +22,29 @@ static void retire(struct sim_link *l)
     }
 }
 
+struct sim_queue *sim_link_queue(struct sim_link *l)
+{
+    struct sim_client *c = l->client;
+    struct sim_queue *left = &c->left[l->at];
+
+    if (!l->ghost) {
+        return &c->queue;
+    }
+    if (c->queue.open && c->queue.node == l->at && strcmp(c->queue.id, l->queue_id) == 0) {
+        return &c->queue;
+    }
+    return left->open && left->life == l->life && strcmp(left->id, l->queue_id) == 0 ? left : NULL;
+}
+
+static void touch(struct sim_link *l)
+{
+    struct sim_queue *q = sim_link_queue(l);
+
+    if (q != NULL) {
+        q->touched_ms = l->client->sim->mono_ms;
+    }
+}
+
 static void judge(struct sim_link *l, const struct sim_message *m, uint32_t events)
 {
     struct sim_client *c = l->client;
@@ -38,9 +62,6 @@ static void judge(struct sim_link *l, const struct sim_message *m, uint32_t even
         sim_note(c->sim, c, "sent a catch-up to % of channels # (lossy %)", m->last_event_id,
                  m->channels, l->lossy);
         sim_judge_catchup(l, m->reason, m->last_event_id);
-    }
-    if (l->last > c->queue.told) {
-        c->queue.told = l->last;
     }
 }
 
@@ -63,30 +84,36 @@ static bool link_send(struct pl_link *base, struct pl_frame *f, uint32_t events)
     }
     judge(l, m, events);
     l->answered = l->poll;
-    c->queue.touched_ms = c->sim->mono_ms;
+    touch(l);
     if (!l->lossy) {
         sim_client_on_message(l, m);
     }
-    if (!l->poll && !c->steady && !c->sim->quiet && sim_chance(&c->rng, 4)) {
+    if (!l->poll && !l->ghost && !c->steady && !c->sim->quiet && sim_chance(&c->rng, 4)) {
         sim_link_slow(l, 20 + sim_below(&c->rng, sim_chance(&c->rng, 30) ? 3000 : 200));
     }
     c->sim->reading = NULL;
     return true;
 }
 
-static bool may_end(const struct sim_link *l, int status)
+static bool may_end(struct sim_link *l, int status)
 {
     const struct sim_client *c = l->client;
+    const struct sim_queue *q = sim_link_queue(l);
 
+    if (q == NULL) {
+        return true; /* its client knows nothing of the queue any more */
+    }
     switch (status) {
     case PL_OK:
         return c->closing;
     case PL_ERR_REPLACED:
-        return c->link != l;
+        return c->link != l || model_bus_has_other(c->sim->bus, q);
     case PL_ERR_DISCONNECTED:
-        return c->queue.disconnected;
+        return q->disconnected || q->kicked || c->sim->nodes[l->at].records[c->user].blurred;
     case PL_ERR_TOKEN_EXPIRED:
-        return c->queue.token_exp_ms != 0 && c->sim->unix_ms >= c->queue.token_exp_ms;
+        return q->token_exp_ms != 0 && c->sim->unix_ms >= q->token_exp_ms;
+    case PL_ERR_QUEUE_NOT_FOUND: /* claimed again, and it had ended */
+        return model_bus_has_other(c->sim->bus, q);
     case PL_ERR_DRAINING:
         return c->sim->stopping;
     default:
@@ -108,7 +135,7 @@ static void link_end(struct pl_link *base, int status)
     }
     l->ended = true;
     l->end_status = status;
-    c->queue.touched_ms = c->sim->mono_ms;
+    touch(l);
     retire(l);
 }
 
@@ -149,6 +176,14 @@ static void on_timer(struct pl_timer *t)
     struct pl_queue *q = l->base.queue;
     struct sim_client *c = l->client;
 
+    if (c->sim->nodes[l->at].stopped) {
+        pl_timer_set(&c->sim->wheel, t, c->sim->mono_ms + 100);
+        return;
+    }
+    if (l->ghost) {
+        sim_link_drop(l);
+        return;
+    }
     if (!l->poll) {
         l->slow = false;
         if (q != NULL) {
@@ -169,7 +204,10 @@ struct sim_link *sim_link_new(struct sim_client *c, bool poll)
     *l = (struct sim_link){
         .base = {.ops = poll ? &longpoll_ops : &websocket_ops, .codec = (uint8_t)c->codec},
         .client = c,
+        .at = c->node,
+        .life = c->sim->nodes[c->node].life,
         .poll = poll};
+    memcpy(l->queue_id, c->queue.id, sizeof(l->queue_id));
     pl_list_init(&l->node);
     pl_timer_init(&l->timer, on_timer);
     return l;
@@ -178,8 +216,20 @@ struct sim_link *sim_link_new(struct sim_client *c, bool poll)
 void sim_link_drop(struct sim_link *l)
 {
     pl_link_detach(&l->base);
-    l->client->queue.touched_ms = l->client->sim->mono_ms;
+    touch(l);
     retire(l);
+}
+
+/* Until the node notices: a socket that answers no ping, a poll that cannot be answered. */
+void sim_link_leave(struct sim_link *l)
+{
+    struct sim_client *c = l->client;
+
+    c->queue.was_left = true;
+    l->ghost = l->lossy = true;
+    l->slow = false;
+    c->link = NULL;
+    pl_timer_set(&c->sim->wheel, &l->timer, c->sim->mono_ms + 1000 + sim_below(&c->rng, 20000));
 }
 
 static void check_replaced(struct sim_link *old, const struct sim_link *l)
@@ -204,6 +254,7 @@ void sim_link_open(struct sim_link *l, struct pl_queue *q, int64_t position, uin
     l->start = position >= 0 ? position : pl_queue_acked(q);
     l->last = l->start;
     l->newest_then = c->sim->newest;
+    l->owes_epoch = l->start < c->sim->nodes[c->node].epoch_start;
     if (l->start < c->queue.acked) { /* what is due is not known one by one any more */
         c->queue.sent = c->sim->newest;
     } else {
@@ -226,8 +277,10 @@ void sim_link_open(struct sim_link *l, struct pl_queue *q, int64_t position, uin
     }
     if (hold_ms > 0) {
         pl_timer_set(&c->sim->wheel, &l->timer, c->sim->mono_ms + hold_ms);
-    } else {
-        on_timer(&l->timer);
+    } else if (pl_queue_answer_settled(q)) {
+        pl_timer_set(&c->sim->wheel, &l->timer, c->sim->mono_ms + 10000);
+    } else if (c->link == l) {
+        sim_broken(c->sim, c, "I6: a poll that does not want to wait was not answered");
     }
 }
 

@@ -67,13 +67,16 @@ static size_t count_to(const struct sim_ids *log, int64_t id)
     return low;
 }
 
-/* The newest id of a channel that a node's ring may lack, if it holds what it must. */
+/* The newest id of a channel that a node may lack, if it holds what it must. */
 static int64_t highest_floor(const struct sim *s, int channel)
 {
     const struct sim_ids *log = &s->logs[channel];
     size_t held = s->profile.tight_bytes ? 0 : (size_t)s->cfg->channel_ring_events;
     size_t trimmed = log->count > held ? log->count - held : 0;
 
+    if (s->profile.kept) {
+        return model_bus_floor(s->bus, channel);
+    }
     trimmed = trimmed > log->lost ? trimmed : log->lost;
     return trimmed > 0 ? log->ids[trimmed - 1] : 0;
 }
@@ -95,6 +98,9 @@ static bool may_have(const struct sim_node *n, const struct sim_queue *q, const 
 {
     const struct sim_record *r = &n->records[q->user];
 
+    if (r->blurred) {
+        return !is_excluded(q, e) && (!e->has_subscribers || is_subscriber(q, e));
+    }
     for (int c = 0; c < SIM_CHANNELS && !is_excluded(q, e); c++) {
         if ((e->channels >> c & 1) == 0 || !r->grants[c].standing || r->grants[c].since >= e->id) {
             continue;
@@ -113,7 +119,7 @@ static bool is_owed(const struct sim_node *n, const struct sim_queue *q, const s
 {
     const struct sim_record *r = &n->records[q->user];
 
-    for (int c = 0; c < SIM_CHANNELS && !is_excluded(q, e); c++) {
+    for (int c = 0; c < SIM_CHANNELS && !is_excluded(q, e) && !r->blurred; c++) {
         if ((e->channels >> c & 1) == 0 || !r->grants[c].standing || r->grants[c].since >= e->id ||
             q->granted_at[c] >= e->id) {
             continue;
@@ -149,11 +155,51 @@ static void judge_ring(struct sim_link *l, const struct sim_node *n, const struc
                "I5: event %" PRId64 " came from beyond channel.ring_events", e->id);
 }
 
-static void judge_event(struct sim_link *l, const struct sim_event *e, int64_t id)
+/* Where the bus keeps queues: who was cut off, or is not the owner any more and could know, sends nothing. */
+static void judge_node(const struct sim_link *l, const struct sim_queue *q)
+{
+    struct sim_client *c = l->client;
+    const struct sim_node *n = &c->sim->nodes[l->at];
+
+    if (!c->sim->profile.kept) {
+        return;
+    }
+    if (n->stopped || model_bus_is_paused(c->sim->bus, l->at)) {
+        sim_broken(c->sim, c, "I3: node %d delivers though it is cut off", l->at);
+    }
+    if (q != NULL && model_bus_is_stale(c->sim->bus, q)) {
+        sim_broken(c->sim, c,
+                   "I6: node %d delivers to a queue that is another's, and could know it", l->at);
+    }
+}
+
+static void judge_rights(const struct sim_link *l, const struct sim_queue *q,
+                         const struct sim_event *e)
 {
     struct sim_client *c = l->client;
     struct sim *s = c->sim;
-    struct sim_node *n = &s->nodes[c->node];
+    const struct sim_node *n = &s->nodes[l->at];
+    int64_t known = n->records[q->user].as_of;
+
+    if (!may_have(n, q, e)) {
+        sim_broken(s, c, "I3: event %" PRId64 " (channels %x topic %u) is denied by rule 3", e->id,
+                   e->channels, e->topic);
+    }
+    if (s->profile.kept) {
+        known = known > sim_applied(n) ? known : sim_applied(n);
+        if (sim_is_denied(s, q, e, known)) {
+            sim_broken(s, c,
+                       "I3: event %" PRId64 " (channels %x) was denied by what node %d was told",
+                       e->id, e->channels, l->at);
+        }
+    }
+}
+
+static void judge_event(struct sim_link *l, struct sim_queue *q, const struct sim_event *e,
+                        int64_t id)
+{
+    struct sim_client *c = l->client;
+    struct sim *s = c->sim;
 
     if (e->id != id) {
         sim_broken(s, c, "event %" PRId64 " was sent as %" PRId64, e->id, id);
@@ -161,30 +207,33 @@ static void judge_event(struct sim_link *l, const struct sim_event *e, int64_t i
     if (id <= l->last) {
         sim_broken(s, c, "I2: event %" PRId64 " on a link that was at %" PRId64, id, l->last);
     }
-    if (!may_have(n, &c->queue, e)) {
-        sim_broken(s, c, "I3: event %" PRId64 " (channels %x topic %u) is denied by rule 3", id,
-                   e->channels, e->topic);
+    if (q != NULL) {
+        judge_rights(l, q, e);
+        q->sent = id > q->sent ? id : q->sent;
     }
-    judge_ring(l, n, e);
+    if (!s->profile.kept) {
+        judge_ring(l, &s->nodes[l->at], e);
+    }
     l->last = id;
-    c->queue.sent = id > c->queue.sent ? id : c->queue.sent;
 }
 
 /* What must be said before anything else is, but for "nothing yet". */
 static void judge_told(struct sim_link *l, size_t events, int64_t position)
 {
     struct sim_client *c = l->client;
+    const struct sim_queue *q = sim_link_queue(l);
 
-    if (events == 0 && position == l->start) {
-        return;
-    }
-    if (l->start < c->sim->epoch_start && !l->said_lost) {
+    if (l->owes_epoch && (events > 0 || position >= c->sim->nodes[l->at].epoch_start)) {
         sim_broken(c->sim, c, "a cursor below the epoch was not told");
     }
-    if (c->queue.owes_expired && !l->said_lost) {
+    if ((events == 0 && position == l->start) || q == NULL) {
+        return;
+    }
+    if (q->owes_expired && !l->said_lost) {
         sim_broken(c->sim, c, "a queue made anew without a position was not told");
     }
-    if (c->queue.token_exp_ms != 0 && c->sim->unix_ms > c->queue.token_exp_ms + SIM_SLACK_MS) {
+    if (q->token_exp_ms != 0 && c->sim->unix_ms > q->token_exp_ms + SIM_SLACK_MS &&
+        c->sim->mono_ms > c->sim->nodes[l->at].wake_ms + SIM_SLACK_MS) {
         sim_broken(c->sim, c, "served after the token's end");
     }
 }
@@ -192,13 +241,17 @@ static void judge_told(struct sim_link *l, size_t events, int64_t position)
 void sim_judge_events(struct sim_link *l, const struct sim_batch *b)
 {
     struct sim *s = l->client->sim;
+    struct sim_queue *q = sim_link_queue(l);
 
     judge_told(l, b->count, b->last_event_id);
+    if (b->count > 0) {
+        judge_node(l, q);
+    }
     if (b->count > (size_t)s->cfg->queue_batch_events) {
         sim_broken(s, l->client, "I5: a batch of %zu events", b->count);
     }
     for (size_t i = 0; i < b->count; i++) {
-        judge_event(l, &s->events[b->serials[i]], b->ids[i]);
+        judge_event(l, q, &s->events[b->serials[i]], b->ids[i]);
     }
     sim_judge_position(l, b->last_event_id);
 }
@@ -250,7 +303,8 @@ static bool below_a_floor(const struct sim *s, const struct sim_node *n, const s
     for (int c = 0; c < SIM_CHANNELS; c++) {
         int64_t floor = highest_floor(s, c);
 
-        if (r->grants[c].standing && floor > cursor && floor > r->grants[c].since) {
+        if (floor > cursor &&
+            (r->blurred || (r->grants[c].standing && floor > r->grants[c].since))) {
             return true;
         }
     }
@@ -259,61 +313,109 @@ static bool below_a_floor(const struct sim *s, const struct sim_node *n, const s
 
 /* A queue that was watching since the cursor knows what it lost; one made later, or from an older cursor
  * than it had sent from, can only go by the floors (rule 6). */
-static bool may_be_trimmed(const struct sim_link *l)
+static bool may_be_trimmed(const struct sim_link *l, const struct sim_queue *q)
 {
-    const struct sim_client *c = l->client;
-    const struct sim_queue *q = &c->queue;
-    const struct sim_node *n = &c->sim->nodes[c->node];
+    const struct sim *s = l->client->sim;
+    const struct sim_node *n = &s->nodes[l->at];
 
     if (q->narrowed_at > l->last) {
         return true;
     }
     if (l->last < q->born_at || l->last < q->changed_at || l->last < q->sent) {
-        return below_a_floor(c->sim, n, q, l->last);
+        return below_a_floor(s, n, q, l->last);
     }
-    return lost_an_event(c->sim, n, q, l->last);
+    return lost_an_event(s, n, q, l->last);
 }
 
-static bool is_true(struct sim_link *l, struct pl_str reason)
+/* An announcement got lost, and the cursor has passed it. If the log does not hold it any more either, whom it
+ * concerned is not known. */
+static bool has_hole(const struct sim_link *l, const struct sim_queue *q)
 {
     const struct sim *s = l->client->sim;
+    const struct sim_node *n = &s->nodes[l->at];
+    uint32_t granted =
+        n->records[q->user].blurred ? UINT32_MAX : sim_standing(&n->records[q->user]);
 
+    for (uint32_t i = 0; i < s->event_count; i++) {
+        const struct sim_event *e = &s->events[i];
+
+        if (!sim_bit(s->missed, i) || ((e->channels & granted) == 0 && q->narrowed_at <= e->id)) {
+            continue;
+        }
+        /* What it examined in silence counts as passed. */
+        if (e->id <= (l->last > sim_applied(n) ? l->last : sim_applied(n)) &&
+            (may_have(n, q, e) || q->narrowed_at > e->id)) {
+            return true;
+        }
+        for (int c = 0; c < SIM_CHANNELS; c++) {
+            if ((e->channels & granted) >> c & 1 && e->id <= highest_floor(s, c)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static bool is_true(const struct sim_link *l, const struct sim_queue *q, struct pl_str reason)
+{
     if (pl_str_eq(reason, PL_LIT("trimmed"))) {
-        return may_be_trimmed(l);
+        return may_be_trimmed(l, q);
     }
     if (pl_str_eq(reason, PL_LIT("epoch"))) {
-        return l->start < s->epoch_start;
+        return l->owes_epoch || (l->ghost && l->last < l->client->sim->nodes[l->at].epoch_start);
     }
     if (pl_str_eq(reason, PL_LIT("ahead"))) {
         return l->start > l->newest_then;
     }
     if (pl_str_eq(reason, PL_LIT("expired"))) {
         /* Again, as long as its client asks without a position. */
-        return l->client->queue.made_anew && l->asked < 0;
+        return q->made_anew && l->asked < 0;
     }
-    return false; /* no announcement is ever lost here: there is no gap */
+    return pl_str_eq(reason, PL_LIT("gap")) && has_hole(l, q);
 }
 
 void sim_judge_catchup(struct sim_link *l, struct pl_str reason, int64_t last_event_id)
 {
     struct sim_client *c = l->client;
+    struct sim_queue *q = sim_link_queue(l);
     bool ahead = pl_str_eq(reason, PL_LIT("ahead"));
 
     c->sim->counts.catchups++;
-    if (!is_true(l, reason)) {
+    c->sim->counts.gaps += pl_str_eq(reason, PL_LIT("gap"));
+    if (!pl_str_eq(reason, PL_LIT("expired"))) {
+        judge_node(l, q); /* that one says nothing of what happened */
+    }
+    if (q != NULL && !is_true(l, q, reason)) {
         sim_broken(c->sim, c,
                    "a false catch-up: %.*s, link from %" PRId64 " at %" PRId64 ", to %" PRId64,
                    (int)reason.len, reason.s, l->start, l->last, last_event_id);
     }
-    if (last_event_id > c->sim->newest || (!ahead && last_event_id < l->last)) {
+    /* From above all ids the way is down, whatever the reason. */
+    if (last_event_id > c->sim->newest ||
+        (!ahead && last_event_id < l->last && l->last <= c->sim->newest)) {
         sim_broken(c->sim, c, "a catch-up (%.*s) to %" PRId64 " from %" PRId64, (int)reason.len,
                    reason.s, last_event_id, l->last);
     }
-    c->queue.owes_expired &= l->lossy; /* until it reaches the client */
+    if (q != NULL) {
+        q->owes_expired &= l->lossy; /* until it reaches the client */
+        /* What it covered is not known one by one any more, should this not reach the client. */
+        q->sent = last_event_id > q->sent ? last_event_id : q->sent;
+    }
     l->said_lost = true;
-    /* What it covered is not known one by one any more, should this not reach the client. */
-    c->queue.sent = last_event_id > c->queue.sent ? last_event_id : c->queue.sent;
+    l->owes_epoch &= last_event_id < c->sim->nodes[l->at].epoch_start;
     l->last = last_event_id;
+}
+
+void sim_epoch_told(struct sim_node *n, int64_t start)
+{
+    n->epoch_start = start;
+    for (size_t i = 0; i < n->sim->profile.clients; i++) {
+        struct sim_link *l = n->sim->clients[i].link;
+
+        if (l != NULL && l->at == n->index && l->life == n->life) {
+            l->owes_epoch = l->last < start;
+        }
+    }
 }
 
 /* ---- what reaches a client ---- */
@@ -350,8 +452,12 @@ void sim_client_at(struct sim_client *c, int64_t position)
 
     for (; c->checked < s->order_count && s->events[s->order[c->checked]].id <= position;
          c->checked++) {
-        if (lacks(c, s->order[c->checked])) {
-            const struct sim_event *e = &s->events[s->order[c->checked]];
+        uint32_t serial = s->order[c->checked];
+
+        if (lacks(c, serial) && sim_bit(s->nodes[c->node].missed, serial)) {
+            set_bit(c->missed, serial); /* its node must find out */
+        } else if (lacks(c, serial)) {
+            const struct sim_event *e = &s->events[serial];
 
             sim_broken(s, c,
                        "I1: told position %" PRId64 " without event %" PRId64
@@ -383,5 +489,37 @@ void sim_client_lost(struct sim_client *c, int64_t position, uint32_t channels)
     while (c->checked > 0 && s->events[s->order[c->checked - 1]].id > position) {
         c->checked--;
     }
+    for (uint32_t i = 0; s->profile.kept && i < s->event_count; i++) {
+        if (sim_bit(c->missed, i) && s->events[i].id <= position &&
+            (s->events[i].channels & channels) != 0) {
+            set_bit(c->excused, i);
+        }
+    }
     c->position = position;
+}
+
+void sim_missed(struct sim_node *n, uint32_t serial)
+{
+    set_bit(n->missed, serial);
+    sim_hidden(n->sim, serial);
+}
+
+void sim_hidden(struct sim *s, uint32_t serial)
+{
+    set_bit(s->missed, serial);
+}
+
+void sim_client_moved(struct sim_client *c)
+{
+    memset(c->missed, 0, SIM_EVENTS / 8); /* the next node does not know of it */
+}
+
+void sim_judge_missed(const struct sim_client *c)
+{
+    for (uint32_t i = 0; i < c->sim->event_count; i++) {
+        if (sim_bit(c->missed, i) && lacks(c, i)) {
+            sim_broken(c->sim, c, "I1: event %" PRId64 " was lost on its way and nobody said so",
+                       c->sim->events[i].id);
+        }
+    }
 }

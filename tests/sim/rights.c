@@ -1,3 +1,5 @@
+#include <string.h>
+
 #include "tests/sim/sim.h"
 
 /* The user record (docs/delivery.md, Rights) once more, for a handful of channels and topics in small
@@ -9,7 +11,7 @@ enum {
     UPDATE_OUTRANKS_MS = 30000
 };
 
-static int64_t applied_of(const struct sim_node *n)
+int64_t sim_applied(const struct sim_node *n)
 {
     struct pl_hub_stats stats;
 
@@ -21,6 +23,25 @@ bool sim_queue_has_topic(const struct sim_queue *q, int channel, uint32_t topic)
 {
     return (q->narrowed >> channel & 1) == 0 ||
            (topic != 0 && (q->topics[channel] >> topic & 1) != 0);
+}
+
+uint32_t sim_standing(const struct sim_record *r)
+{
+    uint32_t set = 0;
+
+    for (int c = 0; c < SIM_CHANNELS; c++) {
+        set |= r->grants[c].standing ? 1u << c : 0;
+    }
+    return set;
+}
+
+void sim_detail_record(const struct sim_node *n, int user)
+{
+    const struct sim_record *r = &n->records[user];
+
+    sim_detail(n->sim, "  so node % has of user % channels #", n->index, user, sim_standing(r));
+    sim_detail(n->sim, "     as of %, by a backend at %, by a token of %", r->as_of, r->backend_ms,
+               r->claims_ms);
 }
 
 /* ---- narrowing ---- */
@@ -52,7 +73,7 @@ static void set_narrowing(struct sim_node *n, struct sim_queue *q, int channel, 
         if (fresh) {
             q->topic_at[channel][t].applied = q->topic_at[channel][t].newest = 0;
         } else if (has && !had) {
-            q->topic_at[channel][t].applied = applied_of(n);
+            q->topic_at[channel][t].applied = sim_applied(n);
             q->topic_at[channel][t].newest = n->sim->newest;
         } else if (had && !has) {
             q->narrowed_at = n->sim->newest;
@@ -126,12 +147,21 @@ static void each_queue(struct sim_node *n, int user,
         if (q->open && q->user == user && q->node == n->index && q->life == n->life) {
             fn(n, q, arg);
         }
+        q = &n->sim->clients[i].left[n->index];
+        if (q->open && q->user == user && q->life == n->life) {
+            fn(n, q, arg);
+        }
     }
 }
 
 struct granting {
     uint32_t given, taken;
 };
+
+void sim_renarrow_queue(struct sim_node *n, struct sim_queue *q, int channel, bool fresh)
+{
+    set_narrowing(n, q, channel, narrowing_of(&n->records[q->user].usual, channel), fresh);
+}
 
 static void regrant_queue(struct sim_node *n, struct sim_queue *q, const void *arg)
 {
@@ -140,7 +170,7 @@ static void regrant_queue(struct sim_node *n, struct sim_queue *q, const void *a
     for (int c = 0; c < SIM_CHANNELS; c++) {
         if ((g->given >> c & 1) != 0) {
             q->granted_at[c] = n->sim->newest;
-            set_narrowing(n, q, c, narrowing_of(&n->records[q->user].usual, c), true);
+            sim_renarrow_queue(n, q, c, true);
         }
     }
     if ((g->given | g->taken) != 0) {
@@ -164,8 +194,12 @@ static void renarrow_queue(struct sim_node *n, struct sim_queue *q, const void *
 static void disconnect_queue(struct sim_node *n, struct sim_queue *q, const void *arg)
 {
     (void)n;
-    (void)arg;
-    q->disconnected = true;
+    q->disconnected |= q->made_id < *(const int64_t *)arg;
+}
+
+void sim_disconnect_before(struct sim_node *n, int user, int64_t ended_id)
+{
+    each_queue(n, user, disconnect_queue, &ended_id);
 }
 
 static struct granting set_grants(struct sim_record *r, uint32_t channels, int64_t id,
@@ -228,12 +262,14 @@ static void see_forgotten(struct sim_node *n, int user)
     if (!r->exists || pl_hub_user_find(n->hub, sim_user_name(user)) != NULL) {
         return;
     }
-    if (r->backend_ms != 0 && !n->sim->profile.tight_users) {
+    if (r->backend_ms != 0 && !n->sim->profile.tight_users && !n->sim->profile.kept) {
         sim_broken(n->sim, NULL, "the record of user %d is forgotten though a backend spoke of it",
                    user);
     }
-    n->forgotten_ms = r->backend_ms > n->forgotten_ms ? r->backend_ms : n->forgotten_ms;
-    *r = (struct sim_record){.version = -1, .claims_ms = -1};
+    /* Where the bus keeps records, nothing is lost with it. */
+    n->forgotten_ms =
+        !n->sim->profile.kept && r->backend_ms > n->forgotten_ms ? r->backend_ms : n->forgotten_ms;
+    *r = (struct sim_record){.version = -1, .claims_ms = -1, .blurred = r->blurred};
 }
 
 void sim_see_forgotten(struct sim_node *n)
@@ -243,32 +279,87 @@ void sim_see_forgotten(struct sim_node *n)
     }
 }
 
-void sim_apply_change(struct sim_node *n, int64_t id, const struct sim_change *c)
+/* True if it counts: its list and narrowing are in force. */
+static bool change_record(struct sim_record *r, int64_t id, const struct sim_change *c,
+                          struct granting *ret)
 {
-    struct sim_record *r = &n->records[c->user];
-    bool reaches_back;
+    bool reaches_back = c->kind == PL_CHANGE_REGISTER || !is_known(r);
 
-    sim_see_forgotten(n);
-    see_forgotten(n, c->user);
-    reaches_back = c->kind == PL_CHANGE_REGISTER || !is_known(r);
     r->exists = true;
+    r->as_of = id > r->as_of ? id : r->as_of;
     if (c->kind == PL_CHANGE_DISCONNECT) {
         r->backend_ms = r->not_before_ms = c->unix_ms;
         r->blocked_until_ms = c->blocked_until_ms;
-        each_queue(n, c->user, disconnect_queue, NULL);
-        return;
+        r->ended_id = id;
+        return false;
     }
     if (is_outranked(r, c)) {
-        return;
+        return false;
     }
+    r->by_claims = false;
     r->backend_ms = c->unix_ms;
     r->version = c->version >= 0 ? c->version : r->version;
     if (c->kind == PL_CHANGE_UPDATE) {
         r->update_ms = c->version >= 0 ? 0 : c->unix_ms;
+        r->narrowed_id = c->membership.has_narrowing ? id : r->narrowed_id;
     }
-    spread(n, c->user, &c->membership,
-           set_grants(r, c->membership.channels, id, reaches_back ? 0 : id),
-           c->kind == PL_CHANGE_UPDATE);
+    *ret = set_grants(r, c->membership.channels, id, reaches_back ? 0 : id);
+    return true;
+}
+
+void sim_change_record(struct sim_record *r, int64_t id, const struct sim_change *c)
+{
+    struct granting g;
+
+    if (change_record(r, id, c, &g) && c->membership.has_narrowing) {
+        r->usual = c->membership;
+    }
+}
+
+void sim_change_one(struct sim_node *n, int64_t id, const struct sim_change *c)
+{
+    struct granting g;
+
+    if (change_record(&n->records[c->user], id, c, &g)) {
+        spread(n, c->user, &c->membership, g, c->kind == PL_CHANGE_UPDATE);
+    } else if (c->kind == PL_CHANGE_DISCONNECT) {
+        sim_disconnect_before(n, c->user, id);
+    }
+}
+
+void sim_apply_change(struct sim_node *n, int64_t id, const struct sim_change *c)
+{
+    sim_see_forgotten(n);
+    see_forgotten(n, c->user);
+    if (!n->sim->profile.kept) {
+        sim_change_one(n, id, c);
+    } else if (pl_hub_user_find(n->hub, sim_user_name(c->user)) != NULL) {
+        /* Somebody here needs it. */
+        sim_change_heard(n, c->user, id);
+        sim_detail_record(n, c->user);
+    }
+}
+
+void sim_adopt_record(struct sim_node *n, int user, const struct sim_record *from, bool narrows)
+{
+    struct sim_record *r = &n->records[user];
+    struct granting g = {0, 0};
+
+    for (int c = 0; c < SIM_CHANNELS; c++) {
+        if (from->grants[c].standing &&
+            (!r->grants[c].standing || r->grants[c].since != from->grants[c].since)) {
+            g.given |= 1u << c;
+        } else if (!from->grants[c].standing && r->grants[c].standing) {
+            g.taken |= 1u << c;
+        }
+    }
+    memcpy(r->grants, from->grants, sizeof(r->grants));
+    r->usual = from->usual;
+    r->by_claims = from->by_claims;
+    each_queue(n, user, regrant_queue, &g);
+    if (narrows) {
+        each_queue(n, user, renarrow_queue, &r->usual);
+    }
 }
 
 bool sim_is_blocked(const struct sim_node *n, int user)
@@ -279,7 +370,7 @@ bool sim_is_blocked(const struct sim_node *n, int user)
 int sim_apply_claims(struct sim_node *n, const struct sim_token *t, bool reach_back)
 {
     struct sim_record *r = &n->records[t->user];
-    int64_t now = applied_of(n);
+    int64_t now = sim_applied(n);
 
     see_forgotten(n, t->user);
     r->exists = true;
@@ -290,6 +381,7 @@ int sim_apply_claims(struct sim_node *n, const struct sim_token *t, bool reach_b
         return PL_OK; /* identity only */
     }
     r->claims_ms = t->iat_ms;
+    r->by_claims = true;
     spread(n, t->user, &t->membership,
            set_grants(r, t->membership.channels, now, reach_back ? 0 : now), false);
     return PL_OK;

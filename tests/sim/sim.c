@@ -11,7 +11,12 @@
 
 static struct sim_node *some_node(struct sim *s)
 {
-    return &s->nodes[sim_below(&s->rng, (uint32_t)s->profile.nodes)];
+    size_t at = sim_below(&s->rng, (uint32_t)s->profile.nodes);
+
+    while (s->nodes[at].stopped) {
+        at = (at + 1) % s->profile.nodes;
+    }
+    return &s->nodes[at];
 }
 
 static uint32_t some_channels(struct sim *s, uint32_t percent)
@@ -169,6 +174,51 @@ static void restart(struct sim *s)
     s->stopping = false;
 }
 
+/* Somebody ends a client's queue, from any node. */
+static void kick(struct sim *s)
+{
+    const struct sim_client *c = &s->clients[sim_below(&s->rng, (uint32_t)s->profile.clients)];
+    struct sim_node *n = some_node(s);
+    struct sim_queue *q = c->queue.open ? sim_instance(s, n->index, c->queue.id) : NULL;
+
+    if (q != NULL) {
+        q->kicked = true;
+    }
+    if (c->queue.open && !c->waiting) {
+        sim_note(s, &s->clients[c->index], "its queue is ended through node %", n->index, 0, 0);
+        pl_hub_end_queue(n->hub, (struct pl_str){c->queue.id, PL_QUEUE_ID_SIZE - 1},
+                         PL_ERR_DISCONNECTED, on_changed, NULL);
+    }
+}
+
+static bool all_run(const struct sim *s)
+{
+    for (size_t n = 0; n < s->profile.nodes; n++) {
+        if (s->nodes[n].stopped) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void make_trouble(struct sim *s)
+{
+    uint32_t dice = sim_below(&s->rng, 100);
+
+    if (dice < 70) {
+        model_bus_trouble(s->bus);
+    } else if (dice < 80) {
+        s->stopping = true;
+        sim_node_kill(some_node(s));
+        s->stopping = false;
+    } else if (dice < 90 && all_run(s)) {
+        sim_node_stop(some_node(s),
+                      100 + sim_below(&s->rng, sim_chance(&s->rng, 30) ? 15000 : 2000));
+    } else {
+        kick(s);
+    }
+}
+
 /* ---- a run ---- */
 
 static void act(struct sim *s)
@@ -192,6 +242,9 @@ static void act(struct sim *s)
         sim_pass(s, 1000 + sim_below(&s->rng, 4000));
     }
     send_late(s);
+    if (s->profile.kept && sim_below(&s->rng, 1000) < s->profile.trouble) {
+        make_trouble(s);
+    }
     if (s->bus != NULL && sim_chance(&s->rng, 4)) {
         model_bus_canary(s->bus);
     }
@@ -212,6 +265,30 @@ static void setup(struct sim *s)
     }
 }
 
+/* Every node hears everything again, and an event in every channel, so that no hole stays hidden; whoever has a queue that
+ * is another's finds out. */
+static void settle_nodes(struct sim *s)
+{
+    for (size_t n = 0; n < s->profile.nodes; n++) {
+        if (s->nodes[n].stopped) {
+            sim_node_wake(&s->nodes[n]);
+        }
+    }
+    for (int tries = 0; !model_bus_is_whole(s->bus); tries++) {
+        if (tries == 300) {
+            sim_broken(s, NULL, "a node does not go on");
+        }
+        sim_pass(s, 100);
+    }
+    for (size_t c = 0; c < s->profile.channels && s->event_count < SIM_EVENTS; c++) {
+        struct sim_event e = {.channels = 1u << c, .exclude_user = SIM_NOBODY};
+        uint32_t serial = sim_event_new(s, &e);
+
+        sim_publish(some_node(s), &serial, 1);
+    }
+    sim_pass(s, (uint64_t)s->cfg->queue_ttl + 3000);
+}
+
 /* Nothing new happens, everybody is connected: whatever is owed must arrive. */
 static void settle(struct sim *s)
 {
@@ -220,6 +297,9 @@ static void settle(struct sim *s)
         model_bus_calm(s->bus);
     }
     sim_pass(s, 8000); /* slow announcements and blocks end, registers are answered */
+    if (s->profile.kept) {
+        settle_nodes(s);
+    }
     for (int round = 0; round < 2000 && !(round > 5 && sim_all_settled(s)); round++) {
         s->step++;
         s->full = s->profile.tight_users && round > 20;
@@ -316,10 +396,11 @@ int main(int argc, char **argv)
     pl_config_free(cfg);
     printf("sim: %" PRIu64 " seeds of %u steps: %" PRIu64 " published, %" PRIu64 " frames, %" PRIu64
            " delivered, %" PRIu64 " duplicates, %" PRIu64 " catch-ups, %" PRIu64
-           " changes, %" PRIu64 " restarts, %" PRIu64 " replaced, %" PRIu64
-           " queues gone, %.1f s\n",
+           " changes, %" PRIu64 " restarts, %" PRIu64 " replaced, %" PRIu64 " queues gone, %" PRIu64
+           " claimed, %" PRIu64 " cuts, %" PRIu64 " stops, %" PRIu64 " epochs, %" PRIu64
+           " gaps, %.1f s\n",
            a.to - a.from + 1, a.steps, sum.published, sum.sent, sum.delivered, sum.duplicates,
-           sum.catchups, sum.changes, sum.restarts, sum.replaced, sum.gone,
-           (double)clock() / CLOCKS_PER_SEC);
+           sum.catchups, sum.changes, sum.restarts, sum.replaced, sum.gone, sum.claims, sum.cuts,
+           sum.stops, sum.epochs, sum.gaps, (double)clock() / CLOCKS_PER_SEC);
     return 0;
 }

@@ -16,16 +16,18 @@
  *
  *   sim.c        what happens: the random choices of a run, and its quiet end
  *   world.c      time, nodes, the trace of what happened to whom
- *   model_bus.c  a pl_bus_ops of its own, asynchronous, with delays
+ *   model_*.c    a pl_bus_ops of its own, asynchronous, with delays; one sort of world has it keep queues and lose
+ *                connections, as the redis bus may
  *   wire.c       the core's structs and frames <-> the simulator's facts
  *   client.c     clients: what they keep and do
  *   link.c       their links (pl_link_ops), WebSocket-like and poll-like
  *   rights.c     what a user's record and a queue's narrowing must be on a node
+ *   kept.c       what the bus keeps of records and queues, and what a node must make of it
  *   oracle.c     the history of events, and what each client must and must not get
  *   bounds.c     the bounds of memory and time, and the end of a run
  *
- * rights.c, oracle.c and bounds.c are written from docs/delivery.md (its rules, and Rights), not from the core, and share
- * no code with it. */
+ * rights.c, kept.c, oracle.c and bounds.c are written from docs/delivery.md (its rules, and Rights), not from the core, and
+ * share no code with it. */
 
 enum {
     SIM_NODES = 3,
@@ -94,6 +96,15 @@ struct sim_record {
     } grants[SIM_CHANNELS];
     struct sim_membership usual; /* default narrowing */
     int64_t version, backend_ms, update_ms, claims_ms, not_before_ms, blocked_until_ms;
+    /* Where the bus keeps records: */
+    int64_t as_of;       /* every change up to this id is in it */
+    int64_t ended_id;    /* of the last disconnect */
+    int64_t narrowed_id; /* of the last change that narrowed all queues */
+    /* Changes reached it late or in another order: what a token said in between may count or not. What backends said
+     * still does (sim_is_denied). */
+    bool blurred;
+    bool by_claims;    /* the grants are a token's */
+    uint64_t heard[4]; /* which of the user's changes are in it, in the order they were sequenced */
 };
 
 /* A queue as it must be: its narrowing, and since when. */
@@ -114,13 +125,23 @@ struct sim_queue {
     int64_t changed_at;  /* the newest id when its rights or narrowing last changed at all */
     int64_t born_at;     /* the newest id when it was made */
     int64_t sent;        /* newest event or catch-up handed to any link of it */
-    int64_t told;        /* newest position told on any link of it */
     int64_t acked;       /* newest position its client said it had */
     uint64_t touched_ms; /* last sign of life */
     int64_t token_exp_ms;
-    bool disconnected; /* by a change this node has applied */
-    bool made_anew;    /* pl_queue_require_catchup was called */
-    bool owes_expired; /* and what it asks for has not reached the client */
+    bool disconnected;       /* by a change this node has applied */
+    bool was_left;           /* with a link that its client had given up */
+    bool kicked;             /* pl_hub_end_queue was called for it: it may be gone */
+    int64_t made_id;         /* a disconnect up to this id does not concern it */
+    int64_t generation;      /* where the bus keeps queues */
+    uint64_t save_failed_ms; /* a save of it was answered PL_ERR_BUS */
+    bool made_anew;          /* pl_queue_require_catchup was called */
+    bool owes_expired;       /* and what it asks for has not reached the client */
+};
+
+/* What is in a queue's state on the bus. */
+struct sim_kept {
+    struct sim_queue queue;
+    struct sim_record record;
 };
 
 /* ---- nodes and clients ---- */
@@ -135,6 +156,11 @@ struct sim_node {
     struct pl_hub *hub;
     struct pl_wheel wheel;
     struct pl_memory_bus *memory; /* or NULL */
+    bool stopped;                 /* it does nothing at all, and nobody knows */
+    uint64_t wake_ms;
+    int64_t epoch_start; /* as far as it knows */
+    uint64_t missed[SIM_EVENTS /
+                    64]; /* announcements that got lost on their way to it, by serial number */
     struct sim_record records[SIM_USERS];
     int64_t
         forgotten_ms; /* the newest backend change of a record that had to go: older tokens are not believed */
@@ -147,7 +173,11 @@ struct sim_link {
     struct pl_list node; /* of sim.dead_links when done with */
     struct sim_client *client;
     struct pl_timer timer; /* a poll's end, a slow socket's next chance */
-    uint32_t life;
+    int at;                /* the node */
+    uint32_t life;         /* of the node */
+    char queue_id[PL_QUEUE_ID_SIZE];
+    bool ghost;      /* its client has gone and the node does not know */
+    bool owes_epoch; /* it was there, or began, below a new epoch */
     bool poll;
     bool slow;     /* takes no bytes now */
     bool lossy;    /* what it takes never reaches the client */
@@ -189,11 +219,14 @@ struct sim_client {
     bool is_twin;         /* the slow half of a pair */
     bool closing;         /* it is ending its queue right now */
     uint32_t likes_polls; /* percent */
-    bool waiting;         /* for the answer of a register */
+    bool unkept;          /* its queue's id is not known to it yet */
+    bool waiting;         /* for the answer of a register, or of the bus */
+    uint32_t asked;       /* counts what it waited for: answers to what it gave up are not for it */
     bool steady;          /* never slow, lossy or away: the fast half of a pair of twins */
     int twin;             /* index of the slow half, or SIM_NOBODY */
     struct sim_link *link;
     struct sim_queue queue;
+    struct sim_queue left[SIM_NODES]; /* as it was on other nodes, which may still have it */
     struct sim_token token;
     int64_t position;   /* its last_event_id; -1: none */
     int64_t heard;      /* the newest event its application was given */
@@ -201,16 +234,34 @@ struct sim_client {
     size_t checked;     /* of sim.order: judged already */
     uint64_t *got;      /* a bit per event, by serial number */
     uint64_t *excused;  /* told to be lost */
+    uint64_t *missed;   /* lost on the way to its node, which must say so */
     uint64_t away_until_ms;
     struct sim_trace trace;
 };
 
+/* A user's record by what backends said alone, after the change with this id. */
+struct sim_said {
+    int user;
+    uint32_t number; /* how-manieth of the user's */
+    struct sim_change change;
+    int64_t id;
+    struct sim_record record;
+};
+struct sim_told_token {
+    int user;
+    int64_t iat_ms;
+    uint32_t channels;
+};
+
 struct sim_profile {
-    bool memory;         /* one node, the real memory bus */
-    int64_t log_entries; /* per channel, at least ring_events */
-    bool tight_users;    /* limits.users binds */
-    bool tight_bytes;    /* ring_bytes and total_bytes bind */
-    uint32_t slow_pipe;  /* percent of announcements that take long */
+    bool memory; /* one node, the real memory bus */
+    bool kept;   /* the bus keeps logs below the rings, records and queues; connections get lost */
+    int64_t log_entries;    /* per channel; at least ring_events, but for `kept` */
+    size_t control_entries; /* of changes, where kept */
+    uint32_t trouble;       /* permille of steps that break a connection, stop or kill a node */
+    bool tight_users;       /* limits.users binds */
+    bool tight_bytes;       /* ring_bytes and total_bytes bind */
+    uint32_t slow_pipe;     /* percent of announcements that take long */
     size_t clients, users, nodes, channels;
 };
 
@@ -236,12 +287,17 @@ struct sim {
     size_t event_count, event_cap;
     uint32_t *order; /* serial numbers in id order */
     size_t order_count;
+    uint64_t missed[SIM_EVENTS / 64]; /* did not reach some node, at some time */
     struct sim_ids {
         int64_t *ids;
         size_t count, cap;
         size_t lost; /* of an epoch before: no ring holds them */
     } logs[SIM_CHANNELS];
-    int64_t newest;            /* newest id given, changes included */
+    int64_t newest;        /* newest id given, changes included */
+    struct sim_said *said; /* of all users: what backends said, in id order */
+    size_t said_count, said_cap;
+    struct sim_told_token *tokens; /* every token that was shown to a node */
+    size_t token_count, token_cap;
     struct sim_queue *orphans; /* left behind by their clients: they must be gone in time */
     size_t orphan_count, orphan_cap;
     struct sim_change late; /* read, but sent only at late_step; user SIM_NOBODY: none */
@@ -252,7 +308,7 @@ struct sim {
     struct sim_client *reading; /* the client whose frame is being looked at, or NULL */
     struct sim_counts {
         uint64_t published, sent, delivered, duplicates, catchups, changes, restarts, replaced,
-            gone;
+            gone, claims, cuts, stops, epochs, gaps;
     } counts;
 };
 
@@ -285,6 +341,11 @@ void sim_stop(struct sim *s);
 /* Time passes: nodes' wheels, the bus, the clients' timers. */
 void sim_pass(struct sim *s, uint64_t ms);
 void sim_node_restart(struct sim_node *n);
+/* It is gone without a word, and a new one begins. */
+void sim_node_kill(struct sim_node *n);
+/* It does nothing for so long. */
+void sim_node_stop(struct sim_node *n, uint64_t ms);
+void sim_node_wake(struct sim_node *n);
 
 /* Notes what happened to a client (NULL: to all). */
 void sim_note(struct sim *s, struct sim_client *c, const char *text, int64_t a, int64_t b,
@@ -318,6 +379,10 @@ void sim_link_drop(struct sim_link *l);
 /* As a transport does: attaches, says welcome, lets the core send, holds a poll for hold_ms (0: answers at
  * once). */
 void sim_link_open(struct sim_link *l, struct pl_queue *q, int64_t position, uint64_t hold_ms);
+/* The client is gone, the node goes on with the link for a while. */
+void sim_link_leave(struct sim_link *l);
+/* The queue that it is a link of, as its node must have it; NULL: nobody's any more. */
+struct sim_queue *sim_link_queue(struct sim_link *l);
 /* A socket that stops taking bytes for a while. */
 void sim_link_slow(struct sim_link *l, uint64_t ms);
 
@@ -363,6 +428,27 @@ void model_bus_catch_up(struct model_bus *b, int node);
 void model_bus_canary(struct model_bus *b);
 /* From here on nothing fails or takes long. */
 void model_bus_calm(struct model_bus *b);
+/* Where the bus keeps queues (sim_profile.kept): */
+extern const struct pl_bus_ops model_bus_kept_ops;
+/* A node that has just begun: paused until it is connected. */
+void model_bus_begin(struct model_bus *b, int node);
+/* Something goes wrong with a connection, or with the history. */
+void model_bus_trouble(struct model_bus *b);
+void model_bus_stopped(struct model_bus *b, int node);
+void model_bus_woken(struct model_bus *b, int node);
+/* Before a node ends in peace: what it saves arrives. */
+void model_bus_flush(struct model_bus *b, int node);
+bool model_bus_is_paused(const struct model_bus *b, int node);
+/* Has everybody heard everything by the usual way? */
+bool model_bus_is_whole(const struct model_bus *b);
+/* Is a queue of this id kept, for whoever asks? */
+bool model_bus_keeps(struct model_bus *b, const char *queue_id);
+/* The node goes by its connections: was the queue taken from it before they were last proven, and its last save not
+ * answered since? */
+bool model_bus_is_stale(struct model_bus *b, const struct sim_queue *q);
+/* Another node has the queue, or nobody. */
+bool model_bus_has_other(struct model_bus *b, const struct sim_queue *q);
+int64_t model_bus_floor(const struct model_bus *b, int channel);
 
 /* ---- rights.c ---- */
 
@@ -379,6 +465,46 @@ void sim_queue_born(struct sim_node *n, struct sim_queue *q,
 /* topic 0: the whole channel. What the core must return. */
 int sim_subscribe(struct sim_node *n, struct sim_queue *q, int channel, uint32_t topic);
 int sim_unsubscribe(struct sim_node *n, struct sim_queue *q, int channel, uint32_t topic);
+
+uint32_t sim_standing(const struct sim_record *r);
+void sim_detail_record(const struct sim_node *n, int user);
+/* What standing grants another record gives takes the place of the node's; narrows: its narrowing too. */
+void sim_adopt_record(struct sim_node *n, int user, const struct sim_record *from, bool narrows);
+void sim_disconnect_before(struct sim_node *n, int user, int64_t ended_id);
+/* A change to a record without a node. */
+void sim_change_record(struct sim_record *r, int64_t id, const struct sim_change *c);
+void sim_change_one(struct sim_node *n, int64_t id, const struct sim_change *c);
+/* Fresh: as of a queue that comes to have the channel now. */
+void sim_renarrow_queue(struct sim_node *n, struct sim_queue *q, int channel, bool fresh);
+
+/* ---- kept.c ---- */
+
+struct sim_numbered_change {
+    int64_t id;
+    const struct sim_change *change;
+};
+/* The node is told of a user; snapshot may be NULL. */
+void sim_user_told(struct sim_node *n, int user, const struct sim_record *snapshot, int64_t as_of,
+                   const struct sim_numbered_change *changes, size_t count);
+/* The node was given a queue; false: it has ended. */
+bool sim_queue_given(struct sim_node *n, const char *queue_id, const struct sim_kept *kept,
+                     int64_t generation);
+/* The instance of a queue on a node, if it is somebody's. */
+struct sim_queue *sim_instance(struct sim *s, int node, const char *queue_id);
+/* The client goes on with what this node has of its queue. */
+bool sim_switch_queue(struct sim_client *c, int node);
+/* Whatever nodes know: what backends and tokens said so far. */
+void sim_said(struct sim *s, int64_t id, const struct sim_change *c);
+/* A change is announced; what was heard before of later ones follows again. */
+void sim_change_heard(struct sim_node *n, int user, int64_t id);
+void sim_token_told(struct sim *s, const struct sim_token *t);
+/* An event does not reach a node, though it should. */
+void sim_missed(struct sim_node *n, uint32_t serial);
+/* One of its channels' logs does not say what came before it. */
+void sim_hidden(struct sim *s, uint32_t serial);
+/* I3 by that alone, for what a node sends that was told everything up to `known`. */
+bool sim_is_denied(const struct sim *s, const struct sim_queue *q, const struct sim_event *e,
+                   int64_t known);
 
 /* ---- oracle.c ---- */
 
@@ -399,8 +525,18 @@ void sim_judge_position(struct sim_link *l, int64_t position);
 void sim_client_got(struct sim_client *c, uint32_t serial);
 void sim_client_at(struct sim_client *c, int64_t position);
 void sim_client_lost(struct sim_client *c, int64_t position, uint32_t channels);
+/* Its queue is on another node now, or another queue: what got lost on the way to the one before is not known there. */
+void sim_client_moved(struct sim_client *c);
+/* At the end: what was lost on the way to a node was told. */
+void sim_judge_missed(const struct sim_client *c);
+/* The node learns of a new epoch: what is attached below it must be told. */
+void sim_epoch_told(struct sim_node *n, int64_t start);
+int64_t sim_applied(const struct sim_node *n);
+
 /* ---- bounds.c ---- */
 
+/* May the queue be ended by its node now? */
+void sim_judge_dropped(struct sim_node *n, const char *queue_id);
 /* The queue is not there: may it be? */
 void sim_judge_gone(struct sim_client *c);
 void sim_judge_present(struct sim_client *c);

@@ -40,6 +40,13 @@ void sim_random_bytes(void *out, size_t len)
     }
 }
 
+/* In the place of pl_random_bytes (CMakeLists.txt), which seeds the maps: the same in every process. */
+void __wrap_pl_random_bytes(void *out, size_t len);
+void __wrap_pl_random_bytes(void *out, size_t len)
+{
+    memset(out, 0x5a, len);
+}
+
 /* ---- what happened ---- */
 
 /* "%" stands for the next number, "#" for it in hexadecimal. */
@@ -123,7 +130,10 @@ void sim_broken(struct sim *s, const struct sim_client *c, const char *format, .
     va_start(args, format);
     fflush(stdout);
     fprintf(stderr, "sim: seed %" PRIu64 " steps %u broke at step %u (%s): ", s->seed, s->steps,
-            s->step, s->profile.memory ? "memory bus" : "model bus");
+            s->step,
+            s->profile.memory ? "memory bus"
+            : s->profile.kept ? "model bus that keeps"
+                              : "model bus");
     vfprintf(stderr, format, args);
     fprintf(stderr, "\n");
     va_end(args);
@@ -169,13 +179,19 @@ void sim_pass(struct sim *s, uint64_t ms)
         uint64_t step_ms = sooner(&s->wheel, s->mono_ms, end_ms - s->mono_ms);
 
         for (size_t n = 0; n < s->profile.nodes; n++) {
-            step_ms = sooner(&s->nodes[n].wheel, s->mono_ms, step_ms);
+            if (!s->nodes[n].stopped) {
+                step_ms = sooner(&s->nodes[n].wheel, s->mono_ms, step_ms);
+            }
         }
         s->mono_ms += step_ms;
         s->unix_ms += (int64_t)step_ms;
         for (size_t n = 0; n < s->profile.nodes; n++) {
-            pl_hub_set_time(s->nodes[n].hub, s->mono_ms, s->unix_ms);
-            pl_wheel_advance(&s->nodes[n].wheel, s->mono_ms);
+            if (!s->nodes[n].stopped) {
+                pl_hub_set_time(s->nodes[n].hub, s->mono_ms, s->unix_ms);
+                pl_wheel_advance(&s->nodes[n].wheel, s->mono_ms);
+            } else if (s->nodes[n].wake_ms <= s->mono_ms) {
+                sim_node_wake(&s->nodes[n]);
+            }
         }
         pl_wheel_advance(&s->wheel, s->mono_ms);
         free_dead_links(s);
@@ -215,28 +231,74 @@ static void node_start(struct sim_node *n)
         }
     } else {
         model_bus_join(s->bus, n->index);
-        o.bus_ops = &model_bus_ops;
+        o.bus_ops = s->profile.kept ? &model_bus_kept_ops : &model_bus_ops;
+        o.epoch_start = s->profile.kept ? 0 : s->epoch_start;
         o.bus = model_bus_port(s->bus, n->index);
     }
+    n->epoch_start = o.epoch_start;
+    memset(n->missed, 0, sizeof(n->missed));
     n->hub = pl_hub_new(&o, s->mono_ms, s->unix_ms);
     if (n->memory != NULL) {
         pl_memory_bus_connect(n->memory, n->hub);
+    } else if (s->profile.kept) {
+        model_bus_begin(s->bus, n->index);
     } else {
         model_bus_catch_up(s->bus, n->index);
+    }
+}
+
+static void node_free(struct sim_node *n)
+{
+    if (n->memory == NULL) {
+        pl_hub_leave_bus(n->hub);
+        model_bus_cut(n->sim->bus, n->index);
+    }
+    pl_hub_free(n->hub);
+    pl_memory_bus_free(n->memory);
+    n->stopped = false;
+    if (n->wheel.count != 0) {
+        sim_broken(n->sim, NULL, "a freed hub left %" PRIu64 " timers", n->wheel.count);
     }
 }
 
 static void node_stop(struct sim_node *n)
 {
     pl_hub_end_links(n->hub, PL_ERR_DRAINING);
-    if (n->memory == NULL) {
-        model_bus_cut(n->sim->bus, n->index);
+    if (n->sim->profile.kept && !n->stopped) {
+        pl_hub_save_all(n->hub);
+        model_bus_flush(n->sim->bus, n->index);
     }
-    pl_hub_free(n->hub);
-    pl_memory_bus_free(n->memory);
-    if (n->wheel.count != 0) {
-        sim_broken(n->sim, NULL, "a freed hub left %" PRIu64 " timers", n->wheel.count);
-    }
+    node_free(n);
+}
+
+void sim_node_kill(struct sim_node *n)
+{
+    sim_note(n->sim, NULL, "node % is killed", n->index, 0, 0);
+    n->life++;
+    n->sim->counts.restarts++;
+    pl_hub_leave_bus(n->hub);
+    pl_hub_end_links(n->hub, PL_ERR_DRAINING);
+    node_free(n);
+    node_start(n);
+}
+
+void sim_node_stop(struct sim_node *n, uint64_t ms)
+{
+    sim_note(n->sim, NULL, "node % stops for % ms", n->index, (int64_t)ms, 0);
+    n->sim->counts.stops++;
+    n->stopped = true;
+    n->wake_ms = n->sim->mono_ms + ms;
+    model_bus_stopped(n->sim->bus, n->index);
+}
+
+void sim_node_wake(struct sim_node *n)
+{
+    sim_note(n->sim, NULL, "node % wakes", n->index, 0, 0);
+    n->stopped = false;
+    n->wake_ms = n->sim->mono_ms;
+    pl_hub_set_time(n->hub, n->sim->mono_ms, n->sim->unix_ms);
+    model_bus_woken(n->sim->bus, n->index);
+    pl_wheel_advance(&n->wheel, n->sim->mono_ms);
 }
 
 void sim_node_restart(struct sim_node *n)
@@ -256,12 +318,20 @@ static void choose_profile(struct sim *s)
     struct sim_profile *p = &s->profile;
     int64_t ring = 8 + sim_below(r, 60);
 
-    p->memory = sim_chance(r, 30);
+    p->memory = sim_chance(r, 25);
+    p->kept = !p->memory && sim_chance(r, 60);
     p->tight_bytes = sim_chance(r, 12);
-    p->tight_users = sim_chance(r, 10);
+    p->tight_users = !p->kept && sim_chance(r, 10);
     p->log_entries = ring + sim_below(r, 80);
     p->slow_pipe = sim_chance(r, 30) ? 6 : 1;
     p->nodes = p->memory ? 1 : 1 + sim_below(r, SIM_NODES);
+    if (p->kept) {
+        p->nodes = 2 + sim_below(r, SIM_NODES - 1);
+        p->control_entries = sim_chance(r, 25) ? 4 + sim_below(r, 40) : 10000;
+        p->trouble = sim_chance(r, 20) ? 0 : 5 + sim_below(r, 40);
+        p->log_entries =
+            sim_chance(r, 30) ? 4 + sim_below(r, (uint32_t)ring) : p->log_entries + ring;
+    }
     p->users = 6 + sim_below(r, SIM_USERS - 5);
     p->clients = 40 + sim_below(r, SIM_CLIENTS - 39);
     p->channels = 3 + sim_below(r, SIM_CHANNELS - 2);
@@ -315,6 +385,8 @@ void sim_stop(struct sim *s)
     free(s->events);
     free(s->order);
     free(s->orphans);
+    free(s->said);
+    free(s->tokens);
 }
 
 /* ---- through a core to its bus ---- */
