@@ -49,6 +49,7 @@ struct pl_hub {
     struct pl_timer flush;
     uint32_t saves_under_way; /* queues in saves that are not answered */
     bool save_urgent;         /* somebody waits for one that has not begun */
+    bool ask_again;           /* a question about a position was not answered */
 
     const char *goaway_reason; /* of the last pl_hub_goaway */
     int64_t goaway_spread_ms;

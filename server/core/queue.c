@@ -322,6 +322,8 @@ static void on_sequence(void *arg, int status, const int64_t *ids, size_t count)
 
     if (status == PL_OK && count == 1) {
         pl_stream__given(a->hub, ids[0]);
+    } else {
+        a->hub->ask_again = true;
     }
     /* Unless it has gone on from elsewhere since. */
     if (q != NULL && q->asking && q->sent == a->position) {

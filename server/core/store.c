@@ -292,6 +292,18 @@ void pl_hub_save_all(struct pl_hub *h)
     flush(h);
 }
 
+static void ask_again(struct pl_hub *h)
+{
+    h->ask_again = false;
+    pl_map_foreach(n, &h->queues) {
+        struct pl_queue *q = pl_container_of(n, struct pl_queue, node);
+
+        if (q->link != NULL && q->sent > h->newest && !q->asking) {
+            pl_queue__ask_if_ahead(q);
+        }
+    }
+}
+
 void pl_store__sweep(struct pl_hub *h)
 {
     uint64_t half_ms = (uint64_t)h->cfg->queue_ttl / 2;
@@ -308,6 +320,9 @@ void pl_store__sweep(struct pl_hub *h)
         to_unsaved(q, 0);
     }
     flush(h);
+    if (h->ask_again && pl_store__is_kept(h)) {
+        ask_again(h);
+    }
     if (h->changes_lost && h->reloading == 0) {
         pl_fetch__reload(h);
         pl_stream__go_on(h); /* there may be no record left to wait for */
