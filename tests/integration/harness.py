@@ -451,6 +451,8 @@ class Poller:
 
     def ask(self, timeout=0, codec=JSON, token=None, **query):
         """One poll, whatever it answers; the position stays."""
+        if timeout == 0:
+            settle()
         return self.server.get(self.path(timeout, **query), codec=codec, token=token)
 
     def poll(self, timeout=0, **kw):
@@ -463,7 +465,6 @@ class Poller:
 
     def drain(self, wait=0):
         """The events up to now. wait: seconds the first one may take. Fails on catchup_required."""
-        settle()
         events, value = [], self.poll(wait)
         while True:
             assert "catchup_required" not in value, value
