@@ -583,8 +583,12 @@ static void check_hole(struct pl_queue *q, int64_t position)
 
 static void resume_at(struct pl_queue *q, int64_t position)
 {
-    bool watched = position >= q->acked;
+    bool watched;
 
+    if (q->made_anew && position < q->hub->epoch_start) {
+        position = q->hub->epoch_start; /* `expired` says as much as `epoch`, and is said at once */
+    }
+    watched = position >= q->acked;
     q->sent = position;
     q->behind = true;
     q->asking = false;

@@ -303,10 +303,14 @@ static void sub_lost_epoch(struct pl_sub *s, void *arg)
 
     (void)arg;
     q->hole = q->hole_told = 0;
-    /* One that is in the new epoch already came from a node that knew of it
-   * before. */
-    if (q->link != NULL && q->sent < q->hub->epoch_start) {
-        q->asking = false;
+    /* One that is in the new epoch already came from a node that knew of it before. */
+    if (q->link == NULL || q->sent >= q->hub->epoch_start) {
+        return;
+    }
+    q->asking = false;
+    if (q->catchup == PL_CATCHUP_EXPIRED) {
+        q->sent = q->hub->epoch_start; /* it says as much, and is said at once */
+    } else {
         q->catchup = PL_CATCHUP_EPOCH;
     }
 }

@@ -252,6 +252,9 @@ void sim_link_open(struct sim_link *l, struct pl_queue *q, int64_t position, uin
     c->link = l;
     l->asked = position;
     l->start = position >= 0 ? position : pl_queue_acked(q);
+    if (position < 0 && c->queue.made_anew && l->start < c->sim->nodes[c->node].epoch_start) {
+        l->start = c->sim->nodes[c->node].epoch_start; /* `expired` covers what the fork lost */
+    }
     l->last = l->start;
     l->newest_then = c->sim->newest;
     l->owes_epoch = l->start < c->sim->nodes[c->node].epoch_start;

@@ -312,6 +312,34 @@ static void an_epoch_begins_also_in_the_middle_of_something(void **state)
     LB_EXPECT_EVENTS(m, start + 1);
 }
 
+/* Its client has no position, and takes the first that it is told: that one is of the new epoch. */
+static void a_queue_made_anew_goes_on_from_the_new_epoch(void **state)
+{
+    struct loopback *lb = *state;
+    struct pl_queue *away = live_queue(lb, "7", "community:1");
+    struct pl_queue *q = live_queue(lb, "8", "community:1");
+    int64_t start = lb_next_id(lb) + 100000;
+    struct lb_link *l = lb_websocket(lb, q, -1);
+    struct lb_link *m;
+
+    pl_queue_require_catchup(away);
+    pl_queue_require_catchup(q);
+    l->refuse = true;
+    pl_hub_bus_epoch(lb->hub, start);
+    m = lb_websocket(lb, away, -1);
+    LB_EXPECT_CATCHUP(m, "expired", NULL);
+    assert_int_equal(m->position, start);
+    lb_take_again(l);
+    LB_EXPECT_CATCHUP(l, "expired", NULL);
+    assert_int_equal(l->position, start);
+    while (lb_script_of(lb)->open_count > 0) {
+        lb_answer_open_empty(lb, lb_script_of(lb)->opens[0].channel, start);
+    }
+    (void)LB_ANNOUNCE(lb, start + 1, 0);
+    LB_EXPECT_EVENTS(l, start + 1);
+    LB_EXPECT_EVENTS(m, start + 1);
+}
+
 static void an_epoch_during_a_pause_is_told_after_it(void **state)
 {
     struct loopback *lb = *state;
@@ -437,6 +465,7 @@ int main(void)
         BOTH(it_drops_what_was_held),
         KEPT(who_is_in_the_new_epoch_is_not_told),
         BOTH(an_epoch_begins_also_in_the_middle_of_something),
+        BOTH(a_queue_made_anew_goes_on_from_the_new_epoch),
         BOTH(an_epoch_during_a_pause_is_told_after_it),
         BOTH(a_client_that_comes_back_finds_its_channel_open),
         BOTH(it_is_closed_when_nobody_has_come_back),
