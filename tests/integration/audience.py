@@ -38,6 +38,7 @@ class World:
         self.calm = False            # no changes of rights now
         self.ended = False           # clients stop when they have everything
         self.may_lose_history = False  # a replica that lacked events was made the primary: `epoch` is the truth
+        self.hurt = set()            # the nodes, or Redis, that a fault is upon now
         self.users, self.clients, self.lives = [], [], []
         self.events, self.top = {}, 0  # by n; the newest id that was answered
         self.number_of, self.ids_of, self.twice_published = {}, {}, []  # id -> n, n -> id, as clients saw them
@@ -61,6 +62,10 @@ class World:
         if len(nodes) > 1 and besides is not None:
             nodes = [node for node in nodes if node is not besides]
         return self.rng.choice(nodes)
+
+    def is_hurt(self, node):
+        """Can the node not hear, or not say, what another one has done?"""
+        return any(target is node or target not in self.cluster.nodes for target in self.hurt)
 
     async def backend(self, path, body, headers=None, timeout=4, retry_for=None):
         """A backend's request, to a random node, again until it is 200 or a plain no. None: unknown."""
@@ -234,6 +239,22 @@ class User:
                     return None
             await asyncio.sleep(self.world.rng.uniform(0.1, 0.4))
         return None
+
+
+class Overtaken:
+    """A link of the client from which it has gone on to others. What time faults take does not count as waiting."""
+
+    def __init__(self, client, node):
+        self.client, self.node, self.links = client, node, client.links
+        self.asked, self.waited = time.monotonic(), 0
+
+    def is_overdue(self):
+        """Should it have been told by now? To be asked now and then."""
+        world, now = self.client.world, time.monotonic()
+        if self.client.links > self.links + 1 and not world.is_hurt(self.node):
+            self.waited += now - self.asked
+        self.asked = now
+        return self.waited > world.patience
 
 
 class Client:
@@ -440,7 +461,7 @@ class Client:
 
     async def _overtaken_websocket(self, ws, life, node):
         """An older link of the queue: it is closed 4409 soon after the next one began."""
-        links, end = self.links, None
+        link = Overtaken(self, node)
         try:
             while True:
                 try:
@@ -450,9 +471,7 @@ class Client:
                 except aio.Lost as error:
                     if not error.silent:
                         raise
-                if end is None and self.links > links + 1:
-                    end = time.monotonic() + self.world.patience
-                if end and time.monotonic() > end:
+                if link.is_overdue():
                     self.world.problem("two links", f"{life} still has its old WebSocket at {node.name}")
                     break
         except aio.Closed as closed:
@@ -527,12 +546,10 @@ class Client:
 
     async def _overtaken_poll(self, request, life, node):
         """It was answered just before (with events that the next link is given again), or is told 409."""
-        links, end = self.links, None
+        link = Overtaken(self, node)
         while not request.done():
             await asyncio.wait([request], timeout=0.5)
-            if end is None and self.links > links + 1:
-                end = time.monotonic() + self.world.patience
-            if end and time.monotonic() > end and not request.done():
+            if link.is_overdue() and not request.done():
                 self.world.problem("two links", f"{life} still has its old poll at {node.name}")
                 request.cancel()
                 return

@@ -40,7 +40,7 @@ class Chaos:
         self.world, self.cluster = world, world.cluster
         self.rng = random.Random(f"chaos-{world.seed}")
         self.done = []  # (kind, begin, end, words)
-        self.busy = set()
+        self.busy = world.hurt
         self.begun = time.monotonic()
 
     async def play(self, kinds, seconds, hands):
