@@ -141,8 +141,9 @@ def _verdict(event, life, moment):
                 values.add(None)  # taken and given again: the promises do not say whether it is narrowed still
             narrowings = [{**before, community: value} for before in narrowings for value in values]
     allowed = any(entitled(event, user, grants, n) for grants in user.grants.at(event) for n in narrowings)
-    due = all(entitled(event, user, grants, n)
-              for grants in user.grants.until(event, moment) for n in narrowings)
+    # Through a community that stood all the while: one that was given after the event does not reach back to it.
+    stood = frozenset.intersection(*map(frozenset, user.grants.until(event, moment)))
+    due = all(entitled(event, user, stood, n) for n in narrowings)
     return due, allowed
 
 
