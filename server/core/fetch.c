@@ -216,9 +216,9 @@ void pl_fetch__doubt(struct pl_user *u)
 
 void pl_hub_bus_user(struct pl_hub *h, const struct pl_bus_user *from)
 {
-    bool understood;
     struct pl_user *u = pl_hub_user_find(h, from->user_id);
     bool is_new = u == NULL;
+    bool understood, before;
     char key[256];
     struct fetch *f = fetch_find(h, 'u', from->user_id, key);
 
@@ -232,12 +232,14 @@ void pl_hub_bus_user(struct pl_hub *h, const struct pl_bus_user *from)
     if (u == NULL) {
         return;
     }
+    before = pl_user__hold(u);
     understood = from->snapshot.len == 0 || merge_snapshot(u, from->snapshot);
     for (size_t i = 0; i < from->change_count; i++) {
         pl_user__apply_change(h, from->changes[i].id, &from->changes[i].change);
     }
     u->as_of = from->as_of > u->as_of ? from->as_of : u->as_of;
     pl_user__enforce(u);
+    pl_user__release(u, before);
     if (is_new) {
         pl_fetch__doubt(u);
     }
@@ -258,10 +260,7 @@ static void settle_user(struct pl_hub *h, struct pl_str user_id, int status)
         h->changes_lost = true;
         return;
     }
-    u->unsure = false;
-    pl_list_foreach(n, &u->queues) {
-        pl_deliver__pull(pl_queue__of_user_node(n));
-    }
+    pl_user__release(u, false);
 }
 
 void pl_hub_bus_user_done(struct pl_hub *h, struct pl_str user_id, int status)

@@ -264,6 +264,7 @@ int pl_kept__install(struct pl_hub *h, const struct pl_bus_queue *from, const ui
     struct kept k = {0};
     struct pl_user *u = pl_hub_user_find(h, from->user_id);
     bool is_new = u == NULL;
+    bool before = false;
     int status = PL_OK;
 
     if (!read_state(from->state, &a, &k)) {
@@ -276,12 +277,16 @@ int pl_kept__install(struct pl_hub *h, const struct pl_bus_queue *from, const ui
     if (status == PL_OK && is_full(h, u)) {
         status = PL_ERR_OVERLOADED;
     }
-    if (status == PL_OK && (!pl_user__merge(u, k.record) || was_ended(h, u, &k))) {
-        h->bus_ops->drop(h->bus, from->queue_id, from->user_id, from->generation);
-        status = PL_ERR_QUEUE_NOT_FOUND;
+    if (status == PL_OK) {
+        before = pl_user__hold(u);
+        if (!pl_user__merge(u, k.record) || was_ended(h, u, &k)) {
+            h->bus_ops->drop(h->bus, from->queue_id, from->user_id, from->generation);
+            status = PL_ERR_QUEUE_NOT_FOUND;
+        }
+        pl_user__enforce(u);
+        pl_user__release(u, before);
     }
     if (status == PL_OK) {
-        pl_user__enforce(u);
         restore(h, u, from, id, &k);
     }
     if (status == PL_OK && is_new) {

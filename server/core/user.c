@@ -498,6 +498,27 @@ size_t pl_user_end_queues(struct pl_user *u, int status)
     return count;
 }
 
+/* ---- several things said at once ---- */
+
+bool pl_user__hold(struct pl_user *u)
+{
+    bool before = u->unsure;
+
+    u->unsure = true;
+    return before;
+}
+
+void pl_user__release(struct pl_user *u, bool before)
+{
+    u->unsure = before;
+    if (before) {
+        return;
+    }
+    pl_list_foreach(n, &u->queues) {
+        pl_deliver__pull(pl_queue__of_user_node(n));
+    }
+}
+
 /* ---- what is told of a record ---- */
 
 void pl_user_each_queue(const struct pl_user *u, void (*fn)(void *arg, const struct pl_queue *q),

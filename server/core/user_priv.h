@@ -36,7 +36,7 @@ struct pl_user {
     int64_t blocked_until_ms;
     int64_t as_of; /* every backend change up to this id is in it; 0: on a bus that keeps none */
     int64_t narrowed_id; /* of the last update that narrowed all queues; 0: none */
-    bool unsure; /* a change may be missing: asked for again, and nothing is delivered before */
+    bool unsure; /* a change may be missing, or is just being said: nothing is delivered before */
     int64_t ended_id; /* of the last `disconnect`; 0: none */
     bool by_claims;   /* the grants are a token's */
     uint32_t grant_count;
@@ -72,6 +72,9 @@ void pl_user__grant_known_own(struct pl_user *u);
 /* Shared with record.c. */
 bool pl_user__is_own(const struct pl_user *u, const struct pl_channel *c); /* user:<id> */
 void pl_user__become_idle(struct pl_user *u);
+/* While several things are said of a record, nothing is delivered by the grants in between. */
+bool pl_user__hold(struct pl_user *u);                 /* returns how it was before */
+void pl_user__release(struct pl_user *u, bool before); /* delivers, if it was not held before */
 /* Ends the queues that a `disconnect` which came with a record was meant for. */
 void pl_user__enforce(struct pl_user *u);
 /* Takes a change over into every queue of the user. narrow: m's narrowing is for the existing queues

@@ -314,6 +314,38 @@ static void a_change_that_passes_during_a_claim_is_not_lost(void **state)
     LB_EXPECT_SILENCE(l);
 }
 
+/* A record comes with a change that gives and one that takes again: nothing passes in between. */
+static void what_comes_together_holds_together(void **state)
+{
+    struct loopback *lb = *state;
+    struct elsewhere e = elsewhere(lb, "community:1");
+    struct pl_queue *other = lb_kept_queue(lb, "8", "community:1 community:2");
+    int64_t id = lb_next_id(lb);
+    static struct lb_waiter asks, claims;
+    struct lb_link *l;
+
+    lb_prepare(lb, "7", NULL, &asks);
+    lb_prepare(lb, "7", e.id, &claims);
+    lb_answer(lb, LB_CLAIM);
+    lb_answer_open_empty(lb, "user:7", id - 1);
+    l = lb_websocket(lb, lb_find(lb, e.id), -1);
+    l->refuse = true;
+    (void)LB_ANNOUNCE(lb, id, 0);
+    (void)LB_ANNOUNCE(lb, id + 1, 0, .channels = "community:2");
+    l->refuse = false;
+    (void)lb_elsewhere(lb, PL_CHANGE_REGISTER, "7", "community:1 community:2", lb->unix_ms + 1);
+    (void)lb_elsewhere(lb, PL_CHANGE_UPDATE, "7", "community:1", lb->unix_ms + 2);
+    lb_answer(lb, LB_USER);
+    assert_int_equal(asks.calls, 1);
+    for (int i = 0; i < 2; i++) {
+        assert_string_equal(lb_member(LB_TAKE(l), "type"), "\"membership\"");
+    }
+    LB_EXPECT_EVENTS(l, id);
+    LB_EXPECT_EVENTS(lb_poll(lb, other, id - 1), id, id + 1);
+    lb_settle(lb);
+    assert_string_equal(lb_communities(lb, "7"), "1");
+}
+
 /* One of whom no backend has said anything: only a token has. */
 static struct elsewhere elsewhere_by_token(struct loopback *lb)
 {
@@ -730,6 +762,7 @@ int main(void)
         TEST(a_narrowing_reaches_also_a_queue_that_nobody_has),
         TEST(a_queue_is_ended_wherever_it_is),
         MEMORY(where_nothing_is_kept_a_queue_ends_here_or_not),
+        TEST(what_comes_together_holds_together),
         TEST(many_changes_are_put_together),
         TEST(records_that_may_lack_a_change_are_asked_for_again),
         TEST(nothing_goes_on_before_all_of_them_are_here),
