@@ -575,6 +575,7 @@ static void close_for_good(struct sim_client *c)
         sim_broken(c->sim, c, "an ended queue lives on");
     }
     c->queue.open = false;
+    sim_client_moved(c);
 }
 
 static void go_away(struct sim_client *c)

@@ -511,7 +511,7 @@ void sim_hidden(struct sim *s, uint32_t serial)
 
 void sim_client_moved(struct sim_client *c)
 {
-    memset(c->missed, 0, SIM_EVENTS / 8); /* the next node does not know of it */
+    memset(c->missed, 0, SIM_EVENTS / 8); /* the next node, or queue, does not know of it */
 }
 
 void sim_judge_missed(const struct sim_client *c)
