@@ -83,6 +83,8 @@ struct pl_channel {
     int64_t log_floor;      /* what is known of the log: nothing at or below it is held there */
     int64_t history_after;  /* what is wanted of the log: everything above this */
     bool history_asked;     /* of the bus */
+    bool history_cut;       /* what was read had to make room before everybody had got it */
+    uint8_t history_cuts;   /* times in a row */
     struct pl_hub *hub;
     uint32_t refs; /* grants that name it */
     uint8_t state;

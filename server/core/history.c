@@ -8,6 +8,7 @@
 enum {
     READS_AT_ONCE = 4,
     DEEP_MS = 5000,
+    CUTS_MOST = 3,
 };
 
 void pl_history__next(struct pl_hub *h)
@@ -24,6 +25,23 @@ void pl_history__next(struct pl_hub *h)
     }
 }
 
+/* All that somebody needs at once does not fit into channel.total_bytes: to read it again and again would
+ * serve nobody. */
+static bool does_not_fit(struct pl_channel *c)
+{
+    if (c->history_cut) {
+        c->history_cut = false;
+        c->history_cuts++;
+    } else {
+        c->history_cuts = 0;
+    }
+    if (c->history_cuts < CUTS_MOST) {
+        return false;
+    }
+    c->history_cuts = 0;
+    return true;
+}
+
 bool pl_history__want(struct pl_channel *c, int64_t after)
 {
     struct pl_hub *h = c->hub;
@@ -36,6 +54,9 @@ bool pl_history__want(struct pl_channel *c, int64_t after)
         return true;
     }
     if (pl_list_empty(&c->history)) {
+        if (does_not_fit(c)) {
+            return false;
+        }
         c->history_after = after;
         pl_list_append(&h->histories, &c->history);
     } else if (after < c->history_after) {

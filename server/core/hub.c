@@ -160,6 +160,7 @@ void pl_hub__bound_bytes(struct pl_hub *h)
         struct pl_channel *c = pl_container_of(h->channel_lru.next, struct pl_channel, lru);
 
         if (c->ring_count > 0) {
+            c->history_cut |= c->deep_until_ms > h->mono_ms;
             pl_channel__trim_one(c);
         } else {
             to_tail(h, c);

@@ -67,14 +67,15 @@ static size_t count_to(const struct sim_ids *log, int64_t id)
     return low;
 }
 
-/* The newest id of a channel that a node may lack, if it holds what it must. */
+/* The newest id of a channel that a node may lack, if it holds what it must. With little memory for all channels together
+ * that may be all of it, for what is read from the logs has to fit as well. */
 static int64_t highest_floor(const struct sim *s, int channel)
 {
     const struct sim_ids *log = &s->logs[channel];
     size_t held = s->profile.tight_bytes ? 0 : (size_t)s->cfg->channel_ring_events;
     size_t trimmed = log->count > held ? log->count - held : 0;
 
-    if (s->profile.kept) {
+    if (s->profile.kept && !s->profile.tight_bytes) {
         return model_bus_floor(s->bus, channel);
     }
     trimmed = trimmed > log->lost ? trimmed : log->lost;

@@ -237,6 +237,44 @@ static void what_was_read_keeps_to_the_total(void **state)
     assert_true(lb_stats(lb).ring_bytes <= 65536);
 }
 
+/* What one needs at once, from all its channels, is more than may be held: reading on would never end. */
+static void what_does_not_fit_in_all_is_told(void **state)
+{
+    struct loopback *lb = *state;
+    struct pl_queue *q = lb_kept_queue(lb, "7", "community:1 community:2 community:3");
+    int64_t start = pl_queue_position(q);
+    int64_t id[4][24];
+    struct lb_link *l;
+    int reads = 0;
+
+    lb->cfg->channel_total_bytes = 65536;
+    for (int c = 1; c <= 3; c++) {
+        announce(lb, community(c), 0, id[c], 24);
+    }
+    l = lb_websocket(lb, q, start);
+    while (lb_calls(lb, LB_READ) > 0) {
+        int64_t after = lb_call(lb, LB_READ)->after;
+        int c = lb_call(lb, LB_READ)->name[sizeof("community:") - 1] - '0';
+        const char *channel = community(c);
+        const int64_t *ids = id[c];
+        struct lb_log_entry entries[24];
+
+        for (size_t i = 0; i < 24; i++) {
+            entries[i] = (struct lb_log_entry){
+                ids[i], i > 0 ? ids[i - 1] : after, {.channels = channel, .pad = 2000}};
+        }
+        lb_answer_read(lb, channel,
+                       &(struct lb_log){.after_id = after,
+                                        .floor = after,
+                                        .entries = entries,
+                                        .count = 24,
+                                        .whole_to = ids[23]});
+        assert_true(++reads < 20);
+    }
+    LB_EXPECT_CATCHUP(l, "trimmed", "1,2,3");
+    assert_true(lb_stats(lb).ring_bytes <= 65536);
+}
+
 /* ---- several channels ---- */
 
 struct many {
@@ -409,6 +447,7 @@ int main(void)
         TEST(a_second_answer_is_ignored),
         TEST(what_was_read_stays_a_moment),
         TEST(what_was_read_keeps_to_the_total),
+        TEST(what_does_not_fit_in_all_is_told),
         TEST(four_are_read_at_once_and_the_others_in_turn),
         TEST(a_bus_that_went_is_asked_again),
         TEST(channels_that_close_make_room_for_the_others),
