@@ -31,6 +31,11 @@ int pl_str_compare(struct pl_str a, struct pl_str b)
     return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
 }
 
+int pl_str_order(const void *a, const void *b)
+{
+    return pl_str_compare(*(const struct pl_str *)a, *(const struct pl_str *)b);
+}
+
 struct pl_arena_chunk {
     struct pl_arena_chunk *next;
     size_t used, size;
@@ -99,6 +104,17 @@ const struct pl_value *pl_value_get(const struct pl_value *v, const char *key)
         }
     }
     return NULL;
+}
+
+bool pl_value_int(const struct pl_value *v, const char *key, int64_t *ret)
+{
+    const struct pl_value *member = pl_value_get(v, key);
+
+    if (member == NULL || member->type != PL_INT_VALUE) {
+        return false;
+    }
+    *ret = member->u.integer;
+    return true;
 }
 
 int pl_decode(enum pl_codec codec, const void *data, size_t len, struct pl_arena *a,

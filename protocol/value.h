@@ -25,6 +25,7 @@ struct pl_str {
 bool pl_str_eq(struct pl_str a, struct pl_str b);
 /* By bytes, a prefix before what it begins; < 0, 0 or > 0. */
 int pl_str_compare(struct pl_str a, struct pl_str b);
+int pl_str_order(const void *a, const void *b); /* the same, for qsort and bsearch */
 
 enum pl_value_type {
     PL_NULL,
@@ -69,6 +70,8 @@ void pl_arena_done(struct pl_arena *a); /* harmless on {0} and twice */
 
 /* NULL if v is no map or has no such member. */
 const struct pl_value *pl_value_get(const struct pl_value *v, const char *key);
+/* A member that is an integer; false: there is none, or it is something else. */
+bool pl_value_int(const struct pl_value *v, const char *key, int64_t *ret);
 
 enum pl_codec {
     PL_JSON,

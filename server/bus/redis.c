@@ -58,6 +58,24 @@ void pl_redis__key(const struct pl_redis_bus *b, struct pl_redis_args *a, const 
     pl_buf_done(&key);
 }
 
+void pl_redis__own_key(const struct pl_redis_bus *b, struct pl_redis_args *a)
+{
+    pl_redis__key(b, a, "node", (struct pl_str){b->node, strlen(b->node)});
+}
+
+bool pl_redis__ask_marker(const struct pl_redis_bus *b, pl_redis_reply_fn *fn, void *arg)
+{
+    struct pl_redis_args a = {0};
+    bool sent;
+
+    pl_redis__fcall(&a, "parley_marker", 2);
+    pl_redis__key(b, &a, "seq", PL_LIT(""));
+    pl_redis__key(b, &a, "control", PL_LIT(""));
+    sent = pl_redis_call(b->commands, &a, fn, arg);
+    pl_redis_args_done(&a);
+    return sent;
+}
+
 void pl_redis__nonce(struct pl_redis_bus *b, char out[33])
 {
     b->nonce[1]++;
@@ -139,11 +157,6 @@ static int breaker_of(const struct pl_redis_bus *b)
     return breaker[pl_redis_conn_state(b->commands)];
 }
 
-static void show_breaker(const struct pl_redis_bus *b)
-{
-    pl_metric_set(PL_S_BUS_BREAKER, (uint64_t)breaker_of(b));
-}
-
 /* ---- the canary ---- */
 
 static void arm_canary(struct pl_redis_bus *b)
@@ -178,13 +191,9 @@ static void write_node(const struct pl_redis_bus *b, struct pl_buf *out)
 void pl_redis__publish_own(const struct pl_redis_bus *b, struct pl_redis_args *a,
                            const char *message)
 {
-    struct pl_buf channel = {0};
-
-    pl_redis_key(&channel, b->cfg->bus_prefix, "node", (struct pl_str){b->node, strlen(b->node)});
     pl_redis_arg_cstr(a, "PUBLISH");
-    pl_redis_arg(a, channel.data, channel.len);
+    pl_redis__own_key(b, a);
     pl_redis_arg_cstr(a, message);
-    pl_buf_done(&channel);
 }
 
 static void on_echo(void *arg, const struct redisReply *r)
@@ -261,30 +270,26 @@ static void send_canary(struct pl_redis_bus *b)
 {
     struct pl_redis_args a = {0};
     struct pl_buf node = {0};
-    struct pl_buf channel = {0};
 
     pl_redis__nonce(b, b->canary.nonce);
     b->canary.sent_us = pl_clock_mono_us();
     write_node(b, &node);
-    pl_redis_key(&channel, b->cfg->bus_prefix, "node", (struct pl_str){b->node, strlen(b->node)});
     pl_redis__fcall(&a, "parley_canary", 2);
     pl_redis__key(b, &a, "seq", PL_LIT(""));
     pl_redis__key(b, &a, "nodes", PL_LIT(""));
-    pl_redis_arg(&a, channel.data, channel.len);
+    pl_redis__own_key(b, &a);
     pl_redis_arg_cstr(&a, b->node);
     pl_redis_arg_cstr(&a, b->canary.nonce);
     pl_redis_arg(&a, node.data, node.len);
     (void)pl_redis_call(b->commands, &a, on_canary_sent, b);
-    pl_buf_done(&channel);
     pl_buf_done(&node);
     pl_redis_args_done(&a);
 }
 
-void pl_redis__canary_came(struct pl_redis_bus *b, struct pl_str nonce, int64_t id)
+void pl_redis__canary_came(struct pl_redis_bus *b, struct pl_str nonce)
 {
     struct pl_redis_canary *c = &b->canary;
 
-    (void)id;
     if (!b->up || c->nonce[0] == '\0' || nonce.len != strlen(c->nonce) ||
         memcmp(nonce.s, c->nonce, nonce.len) != 0) {
         return;
@@ -341,7 +346,6 @@ static void on_canary(struct pl_timer *t)
     uint64_t late_ms = now > b->canary.due_ms ? now - b->canary.due_ms : 0;
 
     arm_canary(b);
-    show_breaker(b);
     if (late_ms > STOPPED_MS) {
         was_stopped(b, late_ms);
         return;
@@ -367,7 +371,6 @@ void pl_redis__feed_changed(struct pl_redis_bus *b)
     };
     enum pl_redis_feed_mode mode = pl_redis__feed_mode(b->feed);
 
-    pl_metric_set(PL_S_BUS_FEED, (uint64_t)mode);
     pl_log(PL_LOG_INFO, "bus_feed", PL_STR("mode", names[mode]));
     if (mode == PL_REDIS_LIVE && b->up) {
         send_canary(b);
@@ -387,7 +390,6 @@ static void commands_up(void *arg)
     struct pl_redis_bus *b = arg;
 
     pl_metric_add(PL_S_BUS_CONNECTS_COMMANDS, 1);
-    show_breaker(b);
     pl_redis__setup_begin(b);
 }
 
@@ -395,7 +397,6 @@ static void commands_down(void *arg, const char *reason)
 {
     struct pl_redis_bus *b = arg;
 
-    show_breaker(b);
     pl_redis__setup_end(b);
     (void)snprintf(b->error, sizeof(b->error), "%s", reason);
     if (!b->up) {
@@ -479,7 +480,6 @@ void pl_redis_bus_connect(struct pl_redis_bus *b, struct pl_hub *h, struct uv_lo
     o.down = pubsub_down;
     o.push = pubsub_push;
     b->pubsub = pl_redis_conn_new(&o);
-    show_breaker(b);
     arm_canary(b);
 }
 

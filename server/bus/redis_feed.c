@@ -245,8 +245,8 @@ static void subscribe_all(struct pl_redis_feed *f)
     struct pl_redis_args a = {0};
 
     pl_redis_arg_cstr(&a, "SUBSCRIBE");
-    subscribe_key(f, &a, "node", (struct pl_str){f->b->node, strlen(f->b->node)});
-    f->own = f->subscribes;
+    pl_redis__own_key(f->b, &a);
+    f->own = ++f->subscribes;
     subscribe_key(f, &a, "control", PL_LIT(""));
     subscribe_raw(f, &a, cfg->bus_raw_events);
     if (strcmp(cfg->bus_raw_changes, cfg->bus_raw_events) != 0) {
@@ -291,13 +291,7 @@ static void on_marker(void *arg, const struct redisReply *r);
 
 static void ask_marker(struct pl_redis_feed *f)
 {
-    struct pl_redis_args a = {0};
-
-    pl_redis__fcall(&a, "parley_marker", 2);
-    pl_redis__key(f->b, &a, "seq", PL_LIT(""));
-    pl_redis__key(f->b, &a, "control", PL_LIT(""));
-    f->marker_asked = pl_redis_call(f->b->commands, &a, on_marker, f);
-    pl_redis_args_done(&a);
+    f->marker_asked = pl_redis__ask_marker(f->b, on_marker, f);
 }
 
 /* Announcements are kept from now on, if the rounds can go on as well. */
@@ -465,7 +459,7 @@ static void dispatch(struct pl_redis_feed *f, const struct pl_redis_news *news,
         take_marker(f, news->id);
         break;
     case 'C':
-        pl_redis__canary_came(f->b, news->tag, news->id);
+        pl_redis__canary_came(f->b, news->tag);
         take_quiet(f, news->id);
         take_echo(f);
         break;
@@ -754,7 +748,7 @@ void pl_redis__feed_free(struct pl_redis_feed *f)
     if (f == NULL) {
         return;
     }
-    pl_redis__round_done(f);
+    pl_redis__round_abandon(f);
     pl_redis__read_stop(f);
     drop_all_kept(f);
     pl_map_foreach(n, &f->channels) {

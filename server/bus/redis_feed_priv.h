@@ -142,7 +142,6 @@ void pl_redis__read_unanswered(struct pl_redis_feed *f); /* the same for all */
 /* ---- redis_round.c ---- */
 
 void pl_redis__round_init(struct pl_redis_feed *f);
-void pl_redis__round_done(struct pl_redis_feed *f);
 /* At once, or right behind the one under way. */
 void pl_redis__round_start(struct pl_redis_feed *f);
 /* Commands are lost. */

@@ -76,6 +76,10 @@ void pl_redis__fcall(struct pl_redis_args *a, const char *function, size_t keys)
 void pl_redis__fcall_ro(struct pl_redis_args *a, const char *function, size_t keys);
 void pl_redis__key(const struct pl_redis_bus *b, struct pl_redis_args *a, const char *kind,
                    struct pl_str name);
+void pl_redis__own_key(const struct pl_redis_bus *b,
+                       struct pl_redis_args *a); /* our Pub/Sub channel */
+/* An id that is announced, and answered with; false: there is no connection. */
+bool pl_redis__ask_marker(const struct pl_redis_bus *b, pl_redis_reply_fn *fn, void *arg);
 /* A nonce that no other call of any node has: 32 hexadecimal digits and a NUL. */
 void pl_redis__nonce(struct pl_redis_bus *b, char out[33]);
 /* A moment by our clock as the server's says it, so that nodes may compare moments, and back; 0: not
@@ -140,7 +144,7 @@ void pl_redis__open(void *bus, struct pl_str channel, int64_t after_id);
 void pl_redis__close(void *bus, struct pl_str channel);
 void pl_redis__read(void *bus, struct pl_str channel, int64_t after, int64_t upto);
 /* C with this nonce came by Pub/Sub (redis.c). */
-void pl_redis__canary_came(struct pl_redis_bus *b, struct pl_str nonce, int64_t id);
+void pl_redis__canary_came(struct pl_redis_bus *b, struct pl_str nonce);
 
 /* ---- redis_ask.c, redis_publish.c, redis_queue.c ---- */
 

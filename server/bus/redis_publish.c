@@ -136,24 +136,20 @@ void pl_redis__forget_marks(struct pl_redis_ask *a)
     }
 }
 
-static bool is_word(const struct redisReply *r, const char *word)
-{
-    struct pl_str text = pl_redis__text(r);
-
-    return text.len == strlen(word) && memcmp(text.s, word, text.len) == 0;
-}
-
 /* PL_OK with the ids set. */
 static int read_outcome(const struct redisReply *r, size_t count, int64_t *ids, bool *ret_same)
 {
+    struct pl_str word;
+
     if (r == NULL || r->type != REDIS_REPLY_ARRAY || r->elements == 0) {
         return PL_ERR_BUS;
     }
-    if (is_word(r->element[0], "other")) {
+    word = pl_redis__text(r->element[0]);
+    if (pl_str_eq(word, PL_LIT("other"))) {
         return PL_ERR_IDEMPOTENCY;
     }
-    *ret_same = is_word(r->element[0], "same");
-    if (!(*ret_same || is_word(r->element[0], "ok")) || r->elements < 1 + count) {
+    *ret_same = pl_str_eq(word, PL_LIT("same"));
+    if (!(*ret_same || pl_str_eq(word, PL_LIT("ok"))) || r->elements < 1 + count) {
         return PL_ERR_BUS;
     }
     for (size_t i = 0; i < count; i++) {
@@ -192,13 +188,6 @@ static void on_published(struct pl_redis_call *c, const struct redisReply *r)
     tell(c, status, c->u.publish.same, c->u.publish.ids, count);
 }
 
-static int compare_names(const void *left, const void *right)
-{
-    const struct pl_str *a = left, *b = right;
-
-    return pl_str_compare(*a, *b);
-}
-
 /* The channels of all events, sorted, each once. */
 static size_t distinct_channels(struct pl_redis_call *c, const struct pl_bus_event *events,
                                 size_t count, struct pl_str **ret)
@@ -213,7 +202,7 @@ static size_t distinct_channels(struct pl_redis_call *c, const struct pl_bus_eve
     for (size_t i = 0, k = 0; i < count; k += events[i++].channel_count) {
         memcpy(&names[k], events[i].channels, events[i].channel_count * sizeof(*names));
     }
-    qsort(names, total, sizeof(*names), compare_names);
+    qsort(names, total, sizeof(*names), pl_str_order);
     for (size_t i = 0; i < total; i++) {
         if (i == 0 || !pl_str_eq(names[i], names[n - 1])) {
             names[n++] = names[i];
@@ -235,7 +224,7 @@ static void add_event(struct pl_redis_call *c, const struct pl_bus_event *e,
     pl_redis_arg_int(&c->args, (int64_t)e->channel_count);
     for (size_t i = 0; i < e->channel_count; i++) {
         const struct pl_str *at =
-            bsearch(&e->channels[i], names, name_count, sizeof(*names), compare_names);
+            bsearch(&e->channels[i], names, name_count, sizeof(*names), pl_str_order);
 
         pl_redis_arg_int(&c->args, at - names + 1);
     }

@@ -292,18 +292,15 @@ void pl_redis__claim(void *bus, struct pl_str queue_id, int64_t came_ms, bool ba
 {
     struct pl_redis_bus *b = bus;
     struct pl_redis_call *c = pl_redis__call_new(b->ask, on_claimed);
-    struct pl_buf own = {0};
 
     c->name = pl_redis__call_copy(c, queue_id);
-    pl_redis_key(&own, b->cfg->bus_prefix, "node", (struct pl_str){b->node, strlen(b->node)});
     pl_redis__fcall(&c->args, "parley_claim", 1);
     pl_redis__key(b, &c->args, "queue", queue_id);
     pl_redis_arg_cstr(&c->args, b->node);
-    pl_redis_arg(&c->args, own.data, own.len);
+    pl_redis__own_key(b, &c->args);
     pl_redis_arg_int(&c->args, queue_ttl_ms(b->cfg));
     pl_redis_arg_int(&c->args, pl_redis__server_ms(b, came_ms));
     pl_redis_arg_cstr(&c->args, back ? "back" : "");
-    pl_buf_done(&own);
     pl_redis__call_ask(c);
 }
 

@@ -101,16 +101,11 @@ static void on_marker(void *arg, const struct redisReply *reply)
 static void send_marker(struct pl_redis_raw *r)
 {
     struct pl_redis_bus *b = r->b;
-    struct pl_redis_args a = {0};
 
     if (!b->up) {
         return;
     }
-    pl_redis__fcall(&a, "parley_marker", 2);
-    pl_redis__key(b, &a, "seq", PL_LIT(""));
-    pl_redis__key(b, &a, "control", PL_LIT(""));
-    (void)pl_redis_call(b->commands, &a, on_marker, b);
-    pl_redis_args_done(&a);
+    (void)pl_redis__ask_marker(b, on_marker, b);
 }
 
 static void arm_marker(struct pl_redis_raw *r)
@@ -332,17 +327,7 @@ static int parse_event(const struct pl_redis_raw *r, const struct pl_value *v,
     }
     pl_format_rfc3339(pl_hub_unix_ms(r->b->hub), now);
     pl_event_write_body(&e, now, body);
-    *ret = (struct pl_bus_event){
-        .body = {(const char *)body->data, body->len},
-        .channels = e.channels,
-        .channel_count = e.channel_count,
-        .topic = e.topic,
-        .exclude_user = e.exclude_user,
-        .exclude_queue = e.exclude_queue,
-        .has_subscribers = e.has_subscribers,
-        .subscribers = e.subscribers,
-        .subscriber_count = e.subscriber_count,
-    };
+    *ret = pl_bus_event_of(&e, (struct pl_str){(const char *)body->data, body->len});
     return PL_OK;
 }
 
@@ -389,8 +374,8 @@ struct step {
 
 static bool value_is(const struct pl_value *v, const char *text)
 {
-    return v != NULL && v->type == PL_STRING && v->u.string.len == strlen(text) &&
-           memcmp(v->u.string.s, text, v->u.string.len) == 0;
+    return v != NULL && v->type == PL_STRING &&
+           pl_str_eq(v->u.string, (struct pl_str){text, strlen(text)});
 }
 
 /* A message with the whole list is no step, whatever else it says. */

@@ -72,11 +72,6 @@ void pl_redis__round_abandon(struct pl_redis_feed *f)
     pl_timer_cancel(f->b->wheel, &f->round.timer);
 }
 
-void pl_redis__round_done(struct pl_redis_feed *f)
-{
-    pl_redis__round_abandon(f);
-}
-
 void pl_redis__round_forget(struct pl_redis_feed *f, const struct pl_redis_channel *ch)
 {
     for (size_t i = 0; i < f->round.key_count; i++) {

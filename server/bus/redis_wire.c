@@ -184,13 +184,7 @@ static bool read_name(const struct pl_value *v, const char *key, struct pl_str *
 /* False if it is absent, or below min. */
 static bool read_int(const struct pl_value *v, const char *key, int64_t min, int64_t *ret)
 {
-    const struct pl_value *member = pl_value_get(v, key);
-
-    if (!member || member->type != PL_INT_VALUE || member->u.integer < min) {
-        return false;
-    }
-    *ret = member->u.integer;
-    return true;
+    return pl_value_int(v, key, ret) && *ret >= min;
 }
 
 static size_t length_of(const struct pl_value *v)
@@ -256,11 +250,6 @@ static bool read_numbers(const struct pl_value *v, struct pl_arena *a, struct pl
     return true;
 }
 
-static int compare_strings(const void *left, const void *right)
-{
-    return pl_str_compare(*(const struct pl_str *)left, *(const struct pl_str *)right);
-}
-
 /* Numbers and names together, sorted as texts. */
 static bool read_subscribers(const struct pl_value *v, struct pl_arena *a, struct pl_bus_event *e)
 {
@@ -282,7 +271,7 @@ static bool read_subscribers(const struct pl_value *v, struct pl_arena *a, struc
     if (name_count > 0) {
         memcpy(all + length_of(s), names, name_count * sizeof(*all));
     }
-    qsort(all, total, sizeof(*all), compare_strings);
+    qsort(all, total, sizeof(*all), pl_str_order);
     for (size_t i = 1; i < total; i++) {
         if (pl_str_eq(all[i - 1], all[i])) {
             return false;
@@ -385,17 +374,7 @@ static int decode_published(struct pl_str payload, const struct pl_request_limit
         pl_parse_publish(v, false, a, limits, &p, &err) != 0) {
         return PL_ERR_INVALID;
     }
-    *e = (struct pl_bus_event){
-        .body = write_body(&p, timestamp, a),
-        .channels = p.channels,
-        .channel_count = p.channel_count,
-        .topic = p.topic,
-        .exclude_user = p.exclude_user,
-        .exclude_queue = p.exclude_queue,
-        .has_subscribers = p.has_subscribers,
-        .subscribers = p.subscribers,
-        .subscriber_count = p.subscriber_count,
-    };
+    *e = pl_bus_event_of(&p, write_body(&p, timestamp, a));
     return PL_OK;
 }
 
@@ -420,7 +399,7 @@ int pl_redis_decode_event(enum pl_redis_form form, struct pl_str payload,
 static bool holds(const struct pl_membership *m, struct pl_str channel)
 {
     return m->channel_count > 0 && bsearch(&channel, m->channels, m->channel_count,
-                                           sizeof(m->channels[0]), compare_strings) != NULL;
+                                           sizeof(m->channels[0]), pl_str_order) != NULL;
 }
 
 static int compare_narrowing(const void *left, const void *right)

@@ -4,17 +4,6 @@
 #include "protocol/status.h"
 #include "server/cli/watch_priv.h"
 
-static bool int_member(const struct pl_value *v, const char *key, int64_t *ret)
-{
-    const struct pl_value *m = pl_value_get(v, key);
-
-    if (!m || m->type != PL_INT_VALUE) {
-        return false;
-    }
-    *ret = m->u.integer;
-    return true;
-}
-
 static struct pl_str str_member(const struct pl_value *v, const char *key)
 {
     const struct pl_value *m = pl_value_get(v, key);
@@ -34,7 +23,7 @@ static void print_event(struct pl_watch *w, const struct pl_value *event)
     struct pl_writer writer;
     int64_t id;
 
-    if (!int_member(event, "event_id", &id) || id <= w->printed || pl_watch__is_complete(w)) {
+    if (!pl_value_int(event, "event_id", &id) || id <= w->printed || pl_watch__is_complete(w)) {
         return;
     }
     pl_writer_init(&writer, PL_JSON, &line);
@@ -71,7 +60,7 @@ static void take_position(struct pl_watch *w, const struct pl_value *v)
     struct pl_str reason = str_member(v, "reason");
     int64_t id;
 
-    if (!int_member(v, "last_event_id", &id) || (w->position >= 0 && is_registration(v))) {
+    if (!pl_value_int(v, "last_event_id", &id) || (w->position >= 0 && is_registration(v))) {
         return;
     }
     if (catchup && catchup->type == PL_BOOL && catchup->u.boolean) {
@@ -94,7 +83,7 @@ static void take_queue(struct pl_watch *w, const struct pl_value *v)
     }
     memcpy(w->queue_id, queue_id.s, queue_id.len);
     w->queue_id[queue_id.len] = '\0';
-    if (int_member(v, "ping_interval_ms", &ping_interval_ms) && ping_interval_ms > 0) {
+    if (pl_value_int(v, "ping_interval_ms", &ping_interval_ms) && ping_interval_ms > 0) {
         w->ping_interval_ms = (uint64_t)ping_interval_ms;
     }
     w->welcomed = true;
@@ -128,7 +117,7 @@ static void take_goaway(struct pl_watch *w, const struct pl_value *v, uint64_t n
     struct pl_str reason = str_member(v, "reason");
     int64_t after_ms = 0;
 
-    int_member(v, "reconnect_after_ms", &after_ms);
+    pl_value_int(v, "reconnect_after_ms", &after_ms);
     w->goaway_at_ms = now_ms + (after_ms > 0 ? (uint64_t)after_ms : 0);
     take_transports(w, v);
     pl_watch__say(w, "goaway", "%.*s; a new link in %" PRId64 " ms", (int)reason.len, reason.s,

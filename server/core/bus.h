@@ -32,6 +32,10 @@ struct pl_bus_event {
     size_t subscriber_count;
 };
 
+/* An event as it was published, with its body (pl_event_write_body). */
+struct pl_publish;
+struct pl_bus_event pl_bus_event_of(const struct pl_publish *p, struct pl_str body);
+
 /* Idempotency: the same key of the same scope within publish.idempotency_ttl gives the first
  * outcome again. */
 struct pl_bus_key {

@@ -43,9 +43,19 @@ int pl_compare_numbers(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static int compare_names(const void *a, const void *b)
+struct pl_bus_event pl_bus_event_of(const struct pl_publish *p, struct pl_str body)
 {
-    return pl_str_compare(*(const struct pl_str *)a, *(const struct pl_str *)b);
+    return (struct pl_bus_event){
+        .body = body,
+        .channels = p->channels,
+        .channel_count = p->channel_count,
+        .topic = p->topic,
+        .exclude_user = p->exclude_user,
+        .exclude_queue = p->exclude_queue,
+        .has_subscribers = p->has_subscribers,
+        .subscribers = p->subscribers,
+        .subscriber_count = p->subscriber_count,
+    };
 }
 
 /* All strings of an event live in one block behind the arrays that point into it. */
@@ -81,7 +91,7 @@ static void keep_subscribers(struct pl_event *e, const struct pl_bus_event *from
         qsort(numbers, number_count, sizeof(*numbers), pl_compare_numbers);
     }
     if (name_count > 0) {
-        qsort(names, name_count, sizeof(*names), compare_names);
+        qsort(names, name_count, sizeof(*names), pl_str_order);
     }
     e->names = names;
     e->numbers = numbers;
@@ -211,5 +221,5 @@ bool pl_event__lists(const struct pl_event *e, struct pl_str user_id, bool is_nu
                                               pl_compare_numbers) != NULL;
     }
     return e->name_count > 0 &&
-           bsearch(&user_id, e->names, e->name_count, sizeof(user_id), compare_names) != NULL;
+           bsearch(&user_id, e->names, e->name_count, sizeof(user_id), pl_str_order) != NULL;
 }

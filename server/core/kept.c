@@ -61,17 +61,6 @@ void pl_kept__write(const struct pl_queue *q, struct pl_buf *out)
 
 /* ---- read again ---- */
 
-static bool read_int(const struct pl_value *state, const char *key, int64_t *ret)
-{
-    const struct pl_value *v = pl_value_get(state, key);
-
-    if (v == NULL || v->type != PL_INT_VALUE) {
-        return false;
-    }
-    *ret = v->u.integer;
-    return true;
-}
-
 struct kept {
     int64_t token_exp_ms, made_id, hole;
     const struct pl_value *record, *subs, *made_anew;
@@ -112,8 +101,8 @@ static bool read_state(struct pl_str bytes, struct pl_arena *a, struct kept *ret
     size_t count;
 
     if (pl_decode(PL_MSGPACK, bytes.s, bytes.len, a, &v, NULL) != PL_OK ||
-        !read_int(v, "e", &ret->token_exp_ms) || !read_int(v, "m", &ret->made_id) ||
-        !read_int(v, "h", &ret->hole)) {
+        !pl_value_int(v, "e", &ret->token_exp_ms) || !pl_value_int(v, "m", &ret->made_id) ||
+        !pl_value_int(v, "h", &ret->hole)) {
         return false;
     }
     ret->record = pl_value_get(v, "u");
@@ -223,7 +212,7 @@ static void restore(struct pl_hub *h, struct pl_user *u, const struct pl_bus_que
     int64_t as_of;
 
     restore_subs(q, k);
-    if (u->narrowing != NULL && read_int(k->record, "a", &as_of) && u->narrowed_id > as_of) {
+    if (u->narrowing != NULL && pl_value_int(k->record, "a", &as_of) && u->narrowed_id > as_of) {
         pl_queue__renarrow(q, &(struct pl_membership){.has_narrowing = true,
                                                       .narrowing = u->narrowing->items,
                                                       .narrowing_count = u->narrowing->count});

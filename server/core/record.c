@@ -61,17 +61,6 @@ void pl_user__write(const struct pl_user *u, struct pl_writer *w)
     }
 }
 
-static bool read_int(const struct pl_value *record, const char *key, int64_t *ret)
-{
-    const struct pl_value *v = pl_value_get(record, key);
-
-    if (v == NULL || v->type != PL_INT_VALUE) {
-        return false;
-    }
-    *ret = v->u.integer;
-    return true;
-}
-
 bool pl_user__is_grant(const struct pl_value *g)
 {
     return g->type == PL_ARRAY && g->u.array.count == 3 && g->u.array.items[0].type == PL_STRING &&
@@ -213,11 +202,14 @@ static bool read_said(const struct pl_value *record, struct said *ret)
         return false;
     }
     ret->by_claims = by_claims->u.boolean;
-    return read_int(record, "a", &ret->as_of) && read_int(record, "v", &ret->version) &&
-           read_int(record, "b", &ret->backend_ms) && read_int(record, "d", &ret->update_ms) &&
-           read_int(record, "c", &ret->claims_ms) && read_int(record, "n", &ret->not_before_ms) &&
-           read_int(record, "x", &ret->blocked_ms) && read_int(record, "e", &ret->ended_id) &&
-           read_int(record, "k", &ret->narrowed_id);
+    return pl_value_int(record, "a", &ret->as_of) && pl_value_int(record, "v", &ret->version) &&
+           pl_value_int(record, "b", &ret->backend_ms) &&
+           pl_value_int(record, "d", &ret->update_ms) &&
+           pl_value_int(record, "c", &ret->claims_ms) &&
+           pl_value_int(record, "n", &ret->not_before_ms) &&
+           pl_value_int(record, "x", &ret->blocked_ms) &&
+           pl_value_int(record, "e", &ret->ended_id) &&
+           pl_value_int(record, "k", &ret->narrowed_id);
 }
 
 /* Whose grants hold: of the one with more of the backends' changes in it, but for a newer token of

@@ -38,22 +38,6 @@ static void on_published(void *arg, int status, const int64_t *ids, size_t count
     free(p);
 }
 
-static struct pl_bus_event bus_event(const struct pl_publish_from *from, const struct pl_publish *e,
-                                     const struct pl_buf *body)
-{
-    return (struct pl_bus_event){
-        .body = {(const char *)body->data, body->len},
-        .channels = e->channels,
-        .channel_count = e->channel_count,
-        .topic = e->topic,
-        .exclude_user = e->exclude_user,
-        .exclude_queue = e->exclude_queue.len > 0 ? e->exclude_queue : from->exclude_queue,
-        .has_subscribers = e->has_subscribers,
-        .subscribers = e->subscribers,
-        .subscriber_count = e->subscriber_count,
-    };
-}
-
 void pl_publish_events(const struct pl_publish_from *from, const struct pl_publish *events,
                        size_t count, const struct pl_bus_key *key, pl_bus_done_fn *done, void *arg)
 {
@@ -67,7 +51,11 @@ void pl_publish_events(const struct pl_publish_from *from, const struct pl_publi
     pl_format_rfc3339(pl_hub_unix_ms(h), now);
     for (size_t i = 0; i < count; i++) {
         pl_event_write_body(&events[i], now, &bodies[i]);
-        out[i] = bus_event(from, &events[i], &bodies[i]);
+        out[i] = pl_bus_event_of(&events[i],
+                                 (struct pl_str){(const char *)bodies[i].data, bodies[i].len});
+        if (out[i].exclude_queue.len == 0) {
+            out[i].exclude_queue = from->exclude_queue;
+        }
     }
     pl_hub_publish(h, out, count, key, on_published, p);
     for (size_t i = 0; i < count; i++) {
