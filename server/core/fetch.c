@@ -11,6 +11,7 @@
 enum {
     CHANGES_MAX = 16,       /* more of one user's are put together */
     CLOCKS_DIFFER_MS = 100, /* what came within that of each other came at the same time */
+    PASSED = sizeof(((struct pl_hub *)NULL)->passed) / sizeof(int64_t),
 };
 
 /* What is being asked of the bus: "u" and a user id, or "q" and a queue id. */
@@ -202,8 +203,7 @@ static bool merge_snapshot(struct pl_user *u, struct pl_str bytes)
 
 static int64_t *passed(struct pl_hub *h, struct pl_str user_id)
 {
-    return &h->passed[pl_map_hash(user_id.s, user_id.len) %
-                      (sizeof(h->passed) / sizeof(h->passed[0]))];
+    return &h->passed[pl_map_hash(user_id.s, user_id.len) % PASSED];
 }
 
 void pl_fetch__doubt(struct pl_user *u)
@@ -298,6 +298,9 @@ void pl_fetch__reload(struct pl_hub *h)
     h->changes_lost = false;
     if (!needed || h->bus_ops->user == NULL) {
         return;
+    }
+    for (size_t i = 0; i < PASSED; i++) {
+        h->passed[i] = h->applied; /* of those who come later, too, a change may have been lost */
     }
     pl_map_foreach(n, &h->fetches) {
         struct fetch *f = pl_container_of(n, struct fetch, node);

@@ -314,6 +314,34 @@ static void a_change_that_passes_during_a_claim_is_not_lost(void **state)
     LB_EXPECT_SILENCE(l);
 }
 
+/* The change was not heard at all, and it is known only that some were not. */
+static void a_change_that_is_lost_during_a_claim_is_asked_for(void **state)
+{
+    struct loopback *lb = *state;
+    struct elsewhere e = elsewhere(lb, "community:1");
+    static struct lb_waiter w;
+    int64_t id;
+    struct lb_link *l;
+
+    lb_prepare(lb, NULL, e.id, &w);
+    lb_execute(lb, LB_CLAIM);
+    id = lb_elsewhere(lb, PL_CHANGE_UPDATE, "7", "community:2", lb->unix_ms + 1);
+    pl_hub_bus_pause(lb->hub, true);
+    pl_hub_bus_changes_lost(lb->hub);
+    pl_hub_bus_applied(lb->hub, id);
+    pl_hub_bus_pause(lb->hub, false);
+    lb_answer(lb, LB_CLAIM);
+    assert_int_equal(w.calls, 1);
+    assert_int_equal(lb_calls(lb, LB_USER), 1);
+    l = lb_websocket(lb, lb_find(lb, e.id), -1);
+    (void)LB_ANNOUNCE(lb, id + 1, 0);
+    LB_EXPECT_SILENCE(l);
+    lb_answer(lb, LB_USER);
+    assert_string_equal(lb_communities(lb, "7"), "2");
+    assert_string_equal(lb_member(LB_TAKE(l), "type"), "\"membership\"");
+    LB_EXPECT_SILENCE(l);
+}
+
 /* A record comes with a change that gives and one that takes again: nothing passes in between. */
 static void what_comes_together_holds_together(void **state)
 {
@@ -763,6 +791,7 @@ int main(void)
         TEST(a_queue_is_ended_wherever_it_is),
         MEMORY(where_nothing_is_kept_a_queue_ends_here_or_not),
         TEST(what_comes_together_holds_together),
+        TEST(a_change_that_is_lost_during_a_claim_is_asked_for),
         TEST(many_changes_are_put_together),
         TEST(records_that_may_lack_a_change_are_asked_for_again),
         TEST(nothing_goes_on_before_all_of_them_are_here),
