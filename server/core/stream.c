@@ -284,12 +284,13 @@ uint32_t pl_hub_bus_event(struct pl_hub *h, int64_t id, const struct pl_bus_even
 
 void pl_hub_bus_change(struct pl_hub *h, int64_t id, const struct pl_bus_change *c)
 {
-    pl_hub_bus_applied(h, id);
+    h->applied = id > h->applied ? id : h->applied;
     if (pl_fetch__is_awaited(h, c->user_id)) {
         pl_fetch__change_passed(h, id, c->user_id);
     } else {
         pl_user__apply_change(h, id, c);
     }
+    advance(h, id); /* then: what goes live by it is delivered by the grants of now */
 }
 
 void pl_hub_bus_applied(struct pl_hub *h, int64_t id)

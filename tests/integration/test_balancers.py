@@ -114,7 +114,7 @@ class Balancers:
         published, publishing = [], threading.Event()
 
         def publisher():
-            while not publishing.is_set():
+            while not publishing.is_set() or len(published) <= 20:
                 published.append(self.publish(len(published)))
                 time.sleep(0.02)
 
@@ -133,7 +133,6 @@ class Balancers:
             threads[0].join()
         self.assertEqual(self.problems, [])
         self.assertEqual(seen, published)
-        self.assertGreater(len(seen), 20)
 
     def test_a_rolling_restart_loses_nothing_and_registers_nobody_anew(self):
         self.assert_nothing_is_missed_while(lambda: [self.restart(name) for name in "ab"])

@@ -430,6 +430,25 @@ static void a_gap_while_it_lingers_is_repaired(void **state)
     LB_EXPECT_EVENTS(lb_poll(lb, q, start), id, id + 1);
 }
 
+/* What was read is ahead of the node until it has got to a change that takes the channel away. */
+static void a_change_holds_for_what_goes_live_by_it(void **state)
+{
+    struct loopback *lb = *state;
+    struct lb_link *l = lb_websocket(lb, lb_queue(lb, "7", "community:1"), -1);
+    int64_t id = lb_next_id(lb);
+
+    lb_answer_open(lb, "community:1",
+                   &(struct lb_log){.after_id = 0,
+                                    .floor = 0,
+                                    .entries = (struct lb_log_entry[]){{id, 0, {0}}},
+                                    .count = 1,
+                                    .whole_to = id});
+    LB_EXPECT_SILENCE(l);
+    (void)lb_update(lb, "7", "community:2");
+    assert_string_equal(lb_member(LB_TAKE(l), "type"), "\"membership\"");
+    LB_EXPECT_SILENCE(l);
+}
+
 static void it_may_be_closed_while_it_is_being_opened(void **state)
 {
     struct loopback *lb = *state;
@@ -471,6 +490,7 @@ int main(void)
         BOTH(it_is_closed_when_nobody_has_come_back),
         BOTH(each_lingers_for_its_own_time),
         BOTH(a_gap_while_it_lingers_is_repaired),
+        ASYNC(a_change_holds_for_what_goes_live_by_it),
         BOTH(it_may_be_closed_while_it_is_being_opened),
     };
 
