@@ -425,7 +425,8 @@ void rs_turn(struct rs_loop *l, int wait_ms)
     pl_wheel_advance(&l->wheel, pl_clock_mono_ms());
     next = pl_wheel_next_ms(&l->wheel, pl_clock_mono_ms());
     uv_update_time(&l->uv);
-    (void)uv_timer_start(&l->tick, on_tick, (uint64_t)(next < wait_ms ? next : wait_ms), 0);
+    /* Again after a millisecond: what is due before uv_run looks at the clock fires before it waits. */
+    (void)uv_timer_start(&l->tick, on_tick, (uint64_t)(next < wait_ms ? next : wait_ms), 1);
     (void)uv_run(&l->uv, UV_RUN_ONCE);
     (void)uv_timer_stop(&l->tick);
     pl_wheel_advance(&l->wheel, pl_clock_mono_ms());
