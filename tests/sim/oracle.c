@@ -136,19 +136,21 @@ static bool is_owed(const struct sim_node *n, const struct sim_queue *q, const s
 
 /* ---- what a node sends ---- */
 
-/* I5: a ring holds its newest ring_events, so what is sent must be among those in one of its channels. */
-static void judge_ring(struct sim_link *l, const struct sim_node *n, const struct sim_event *e)
+/* I5: a ring holds its newest ring_events, so what is sent must be among those in one of its channels. upto: what was
+ * examined; while a channel is read again its ring ends there. */
+static void judge_ring(struct sim_link *l, const struct sim_node *n, const struct sim_event *e,
+                       int64_t upto)
 {
     const struct sim *s = n->sim;
     struct pl_hub_stats stats;
 
     pl_hub_stats(n->hub, &stats);
+    upto = upto < stats.applied ? upto : stats.applied;
     for (int c = 0; c < SIM_CHANNELS; c++) {
         const struct sim_ids *log = &s->logs[c];
 
         if ((e->channels >> c & 1) != 0 &&
-            count_to(log, stats.applied) <=
-                count_to(log, e->id) - 1 + (size_t)s->cfg->channel_ring_events) {
+            count_to(log, upto) <= count_to(log, e->id) - 1 + (size_t)s->cfg->channel_ring_events) {
             return;
         }
     }
@@ -197,7 +199,7 @@ static void judge_rights(const struct sim_link *l, const struct sim_queue *q,
 }
 
 static void judge_event(struct sim_link *l, struct sim_queue *q, const struct sim_event *e,
-                        int64_t id)
+                        int64_t id, int64_t upto)
 {
     struct sim_client *c = l->client;
     struct sim *s = c->sim;
@@ -213,7 +215,7 @@ static void judge_event(struct sim_link *l, struct sim_queue *q, const struct si
         q->sent = id > q->sent ? id : q->sent;
     }
     if (!s->profile.kept) {
-        judge_ring(l, &s->nodes[l->at], e);
+        judge_ring(l, &s->nodes[l->at], e, upto);
     }
     l->last = id;
 }
@@ -252,7 +254,7 @@ void sim_judge_events(struct sim_link *l, const struct sim_batch *b)
         sim_broken(s, l->client, "I5: a batch of %zu events", b->count);
     }
     for (size_t i = 0; i < b->count; i++) {
-        judge_event(l, q, &s->events[b->serials[i]], b->ids[i]);
+        judge_event(l, q, &s->events[b->serials[i]], b->ids[i], b->last_event_id);
     }
     sim_judge_position(l, b->last_event_id);
 }
