@@ -4,14 +4,14 @@
 SEEDS        ?= 1..1000# seeds of the simulator, for `make sim`
 FUZZ_SECONDS ?= 30#      how long each fuzzer runs
 LINT_TIDY    ?=#         1: `make lint` runs clang-tidy too (minutes)
-ARGS         ?=#         more arguments for parleyd, for `make run`
+ARGS         ?=#         more arguments for parleyd, for `make run`, or for bench/run.py
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run build test dev fuzzers fuzz sim chaos format lint clean run-packages test-packages npm
+.PHONY: help run build test dev fuzzers fuzz sim chaos bench bench-quick bench-page bench-tools format lint clean run-packages test-packages npm
 
 help: ## this list
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 run: build ## start parleyd with the demo page on http://127.0.0.1:8888 (ARGS='--set ...' for more)
 	@exec build/parleyd --dev $(ARGS)
@@ -39,6 +39,15 @@ chaos: build dev ## 100 000 events handed from node to node, then ten minutes of
 	    /usr/bin/python3 test_redis_alternation.py && \
 	  PL_SECONDS=$${PL_SECONDS:-600} PL_HANDS=2 PL_FAILOVERS=6 /usr/bin/python3 test_redis_chaos.py
 
+bench: bench-tools ## Parley beside Nchan, Socket.IO, ws, Tornado and a bare loop, medians of five (an hour; ARGS=...)
+	@bench/run.py $(ARGS)
+
+bench-quick: bench-tools ## the short version, about a minute
+	@bench/run.py --quick $(ARGS)
+
+bench-page: ## docs/performance.md anew from the last `make bench`
+	@bench/run.py --page
+
 format: test-packages ## clang-format in place
 	@tests/lint/format.sh --fix
 
@@ -52,6 +61,10 @@ clean: ## remove build/
 	rm -rf build
 
 # ---- what the above stand on ----
+
+bench-tools: build bench/peers/node_modules/.package-lock.json
+	@cmake/packages.sh run bench
+	@cmake --build build/release --target bench
 
 run-packages:
 	@cmake/packages.sh run

@@ -3,6 +3,7 @@
 #
 #   cmake/packages.sh run            to build and run parleyd
 #   cmake/packages.sh run test       to run the tests besides
+#   cmake/packages.sh run bench      to measure Parley beside other servers
 #   cmake/packages.sh --list test    only prints the names
 #
 # command/package is wanted unless the command is there, whoever installed it: a newer Node.js, say, is left alone.
@@ -18,6 +19,9 @@ test='clang/clang libclang-rt-14-dev clang-format-14/clang-format-14
     node/nodejs npm/npm chromium/chromium fonts-dejavu-core
     nginx-light haproxy
     redis-server/redis-server redis-sentinel/redis-sentinel python3-redis python3-django'
+
+bench='nginx-light libnginx-mod-nchan node/nodejs npm/npm python3 python3-tornado python3-jwt python3-msgpack
+    redis-server/redis-server'
 
 die() {
     printf 'packages.sh: %s\n' "$1" >&2
@@ -44,10 +48,11 @@ for name; do
     --list) list=true ;;
     run) wanted="$wanted $run" ;;
     test) wanted="$wanted $test" ;;
-    *) die "unknown list: $name (run, test)" ;;
+    bench) wanted="$wanted $bench" ;;
+    *) die "unknown list: $name (run, test, bench)" ;;
     esac
 done
-[ -n "$wanted" ] || die 'which list: run, test?'
+[ -n "$wanted" ] || die 'which list: run, test, bench?'
 
 if $list; then
     for entry in $wanted; do echo "${entry#*/}"; done
