@@ -8,7 +8,7 @@ ARGS         ?=#         more arguments for parleyd, for `make run`, or for benc
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run build test dev fuzzers fuzz sim chaos bench bench-quick bench-page bench-tools format lint clean run-packages test-packages npm
+.PHONY: help run build test dev fuzzers fuzz sim chaos bench bench-quick bench-page bench-tools bench-packages format lint clean run-packages test-packages npm
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -62,9 +62,14 @@ clean: ## remove build/
 
 # ---- what the above stand on ----
 
-bench-tools: build bench/peers/node_modules/.package-lock.json
-	@cmake/packages.sh run bench
+bench-tools: build bench-packages bench/peers/node_modules/.package-lock.json
 	@cmake --build build/release --target bench
+
+bench/peers/node_modules/.package-lock.json: bench/peers/package-lock.json | bench-packages
+	@cd bench/peers && npm ci --no-audit --no-fund
+
+bench-packages:
+	@cmake/packages.sh run bench
 
 run-packages:
 	@cmake/packages.sh run

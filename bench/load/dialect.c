@@ -185,19 +185,17 @@ static void take_position(struct identity *who, const void *data, size_t len)
     enum {
         KEY = sizeof key - 1
     };
-    const uint8_t *p = data, *end = p + len, *found = NULL;
-    size_t tail = len < 200 ? len : 200;
-    for (const uint8_t *at = end - tail;
-         (at = memmem(at, (size_t)(end - at), key, KEY)) && end - at >= KEY + 9; at += KEY)
+    const uint8_t *end = (const uint8_t *)data + len, *found = NULL;
+    const uint8_t *at = len < 200 ? data : end - 200;
+    for (; (at = memmem(at, (size_t)(end - at), key, KEY)); at += KEY)
         found = at + KEY;
-    if (!found)
-        return;
     uint64_t id = 0;
-    if (found[0] == '"') /* JSON; in MessagePack the number follows, 64 bits wide */
+    if (found && found < end && *found == '"') { /* JSON, which an object's end follows */
         id = strtoull((const char *)found + 2, NULL, 10);
-    else
+    } else if (found && end - found > 8) { /* MessagePack: 64 bits */
         for (size_t i = 1; i < 9; i++)
             id = id << 8 | found[i];
+    }
     if (id > who->last_event_id)
         who->last_event_id = id;
 }
