@@ -14,6 +14,7 @@ FIGURES = {
     "bytes_per_client_after": "memory per client, after events [bytes]",
     "cpu_us_per_delivery": "CPU per delivery [µs]",
     "cpu_us_per_event": "CPU per event [µs]",
+    "helper_cpu_us_per_event": "CPU of Redis per event [µs]",
     "cpu_share": "CPU used [share of one]",
     "load_cpu_share": "CPU of the load generator [share of one]",
     "deliveries_per_s": "deliveries a second",

@@ -126,7 +126,7 @@ class Server:
     def arguments(self):
         """What the load generator must know of it."""
         return [f"dialect={self.dialect}", *(f"target={port}" for port in self.ports),
-                *(f"pid={pid}" for pid in self.pids()), *self.load]
+                *(f"pid={pid}" for pid in self.pids()), *(f"helper={h.pid}" for h in self.helpers), *self.load]
 
     def stop(self):
         for process in self.processes + self.helpers:

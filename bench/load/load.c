@@ -6,6 +6,7 @@
  *   target=PORT            of the server, on 127.0.0.1; repeated, clients take turns
  *   publish=PORT           where to publish; the targets if absent
  *   pid=PID                of a process of the server, for memory and CPU; repeated
+ *   helper=PID             of one that it works with, such as Redis, whose CPU is told apart; repeated
  *   secret=, api_key=      Parley's
  *   clients=COUNT:FLAG:…   repeated. Flags: ws (the default), poll, msgpack, deflate (offers permessage-deflate without
  *                          context takeover, or accepts gzip), key (registers by the API key, not by a JWT), slow
@@ -15,6 +16,7 @@
  *   communities=1          of each client, its channel among them
  *   bytes=200              of an event, as clients see it
  *   at_once=100            connections being opened at a time
+ *   nap=200                microseconds between two looks at what has come (loop.h); 0 while opening
  *   receive_bytes=0        of every client's socket buffer; 0: the system's default
  *
  *   rate=R                 publishes so many a second, for `seconds` or `events`, after `warmup` seconds; or
@@ -162,7 +164,7 @@ static void print_opening(const char *name, const struct opening *how)
 
 struct measured {
     size_t events, deliveries;
-    double seconds, cpu_s, own_cpu_s;
+    double seconds, cpu_s, own_cpu_s, helper_cpu_s;
     uint64_t messages, deflated;
 };
 
@@ -173,11 +175,12 @@ static void print_measured(const struct measured *m)
         histogram_merge(&all, &o.kinds[k].latency);
     printf(",\"events\":%zu,\"deliveries\":%zu,\"seconds\":%.4f,\"events_per_s\":%.1f"
            ",\"deliveries_per_s\":%.0f,\"cpu_s\":%.4f,\"cpu_share\":%.3f,\"load_cpu_share\":%.3f"
-           ",\"cpu_us_per_event\":%.2f,\"cpu_us_per_delivery\":%.3f,\"messages\":%" PRIu64
-           ",\"events_per_message\":%.2f,\"deflated\":%" PRIu64,
+           ",\"cpu_us_per_event\":%.2f,\"helper_cpu_us_per_event\":%.2f,\"cpu_us_per_delivery\":%."
+           "3f,\"messages\":%" PRIu64 ",\"events_per_message\":%.2f,\"deflated\":%" PRIu64,
            m->events, m->deliveries, m->seconds, (double)m->events / m->seconds,
            (double)m->deliveries / m->seconds, m->cpu_s, m->cpu_s / m->seconds,
            m->own_cpu_s / m->seconds, m->cpu_s * 1e6 / (double)m->events,
+           m->helper_cpu_s * 1e6 / (double)m->events,
            m->cpu_s * 1e6 / (double)(m->deliveries ? m->deliveries : 1), m->messages,
            (double)m->deliveries / (double)(m->messages ? m->messages : 1), m->deflated);
     print_latency("latency_ms", &all);
@@ -212,11 +215,12 @@ static struct measured measure(void)
         memset(&o.kinds[k].latency, 0, sizeof o.kinds[k].latency);
     tally_measure(&tally);
     uint64_t begun = now_ns();
-    double cpu = cpu_s(), own = own_cpu_s();
+    double cpu = cpu_s(), own = own_cpu_s(), helpers = process_cpu_s(o.helpers, o.helper_count);
     publish_for(o.seconds, o.events);
     drain();
     m.cpu_s = cpu_s() - cpu;
     m.own_cpu_s = own_cpu_s() - own;
+    m.helper_cpu_s = process_cpu_s(o.helpers, o.helper_count) - helpers;
     m.events = tally.sent - tally.measured_from;
     m.deliveries = tally.deliveries;
     m.messages = clients.messages - m.messages;
@@ -235,6 +239,7 @@ static void print_resume(void)
     pass(.5);
     uint64_t begun = now_ns();
     double cpu = cpu_s();
+    loop_nap_ns = 0;
     struct opening again = open_all();
     drain();
     print_opening("resume", &again);
@@ -258,9 +263,10 @@ int main(int argc, char **argv)
     tally_init(&tally, o.channels * o.topics);
     clients_init(&clients, &o, d, &tally);
     clients.keep_position = o.away > 0;
-    bool publishes = o.rate > 0 || o.window || o.unanswered;
+    const bool publishes = o.rate > 0 || o.window || o.unanswered;
     struct usage before = process_usage(o.pids, o.pid_count);
     struct opening opening = open_all();
+    loop_nap_ns = o.nap * 1000;
     pass(o.settle);
     struct usage idle = process_usage(o.pids, o.pid_count);
     printf("{\"dialect\":\"%s\",\"clients\":%zu", o.dialect, clients.count);

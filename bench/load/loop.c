@@ -14,6 +14,7 @@ enum {
     READY_AT_ONCE = 512
 };
 
+uint64_t loop_nap_ns;
 static int poller = -1;
 
 void loop_init(void)
@@ -64,6 +65,9 @@ void loop_turn(uint64_t until_ns)
         struct source *s = events[i].data.ptr;
         s->ready(s, events[i].events);
     }
+    now = now_ns();
+    if (n < READY_AT_ONCE && now + loop_nap_ns < until_ns)
+        nanosleep(&(struct timespec){0, (long)loop_nap_ns}, NULL);
 }
 
 int loop_connect(uint16_t port, int receive_bytes)

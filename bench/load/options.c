@@ -43,6 +43,7 @@ static const struct {
     {"away", offsetof(struct options, away), SIZE},
     {"events", offsetof(struct options, events), SIZE},
     {"receive_bytes", offsetof(struct options, receive_bytes), SIZE},
+    {"nap", offsetof(struct options, nap), SIZE},
     {"rate", offsetof(struct options, rate), REAL},
     {"warmup", offsetof(struct options, warmup), REAL},
     {"seconds", offsetof(struct options, seconds), REAL},
@@ -88,20 +89,30 @@ static bool read_listed(struct options *o, const char *name, const char *value)
         read_kind(o, value);
         return true;
     }
-    bool target = !strcmp(name, "target"), publish = !strcmp(name, "publish");
-    if (!target && !publish && strcmp(name, "pid") != 0)
-        return false;
-    size_t *count = target ? &o->target_count : publish ? &o->publish_count : &o->pid_count;
-    if (*count == MAX_LISTED)
-        errx(2, "%s: too many", name);
-    size_t n = number(name, value), i = (*count)++;
-    if (target)
-        o->targets[i] = (uint16_t)n;
-    else if (publish)
-        o->publish[i] = (uint16_t)n;
-    else
-        o->pids[i] = (pid_t)n;
-    return true;
+    struct {
+        const char *name;
+        size_t *count;
+        uint16_t *ports;
+        pid_t *pids;
+    } lists[] = {
+        {"target", &o->target_count, o->targets, NULL},
+        {"publish", &o->publish_count, o->publish, NULL},
+        {"pid", &o->pid_count, NULL, o->pids},
+        {"helper", &o->helper_count, NULL, o->helpers},
+    };
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+        if (strcmp(lists[i].name, name) != 0)
+            continue;
+        if (*lists[i].count == MAX_LISTED)
+            errx(2, "%s: too many", name);
+        size_t n = number(name, value), at = (*lists[i].count)++;
+        if (lists[i].ports)
+            lists[i].ports[at] = (uint16_t)n;
+        else
+            lists[i].pids[at] = (pid_t)n;
+        return true;
+    }
+    return false;
 }
 
 static void read_single(struct options *o, const char *name, const char *value)
@@ -134,7 +145,7 @@ void options_read(struct options *o, int argc, char **argv)
 {
     *o = (struct options){.dialect = "parley", .secret = "", .api_key = ""};
     o->channels = o->topics = o->hit = o->communities = o->batch = 1;
-    o->bytes = 200, o->at_once = 100, o->settle = 1, o->give_up = 15;
+    o->bytes = 200, o->at_once = 100, o->nap = 200, o->settle = 1, o->give_up = 15;
     for (int i = 1; i < argc; i++) {
         char *value = strchr(argv[i], '=');
         if (!value)

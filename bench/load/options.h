@@ -25,10 +25,10 @@ struct options {
     const char *dialect, *secret, *api_key;
     struct client_kind kinds[MAX_LISTED];
     uint16_t targets[MAX_LISTED], publish[MAX_LISTED];
-    pid_t pids[MAX_LISTED];
-    size_t kind_count, target_count, publish_count, pid_count;
+    pid_t pids[MAX_LISTED], helpers[MAX_LISTED];
+    size_t kind_count, target_count, publish_count, pid_count, helper_count;
     size_t channels, topics, hit, communities, bytes, at_once;
-    size_t window, unanswered, publishers, batch, away, events, receive_bytes;
+    size_t window, unanswered, publishers, batch, away, events, receive_bytes, nap;
     double rate, warmup, seconds, settle, rest, give_up;
     bool feed;
 };

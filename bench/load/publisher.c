@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "server/base/alloc.h"
 
@@ -13,12 +14,33 @@ struct publisher_link {
     struct publisher *of;
     struct pl_buf answer;
     int fd;
-    uint64_t sent_ns; /* 0: not connected yet */
+    bool waits; /* for an answer */
+    uint64_t sent_ns;
 };
 
 static void release(struct publisher_link *link)
 {
+    link->waits = false;
     link->of->free_links[link->of->free_count++] = link;
+}
+
+static void open_link(struct publisher_link *link)
+{
+    const struct options *o = link->of->options;
+    link->fd = loop_connect(o->publish[(size_t)(link - link->of->links) % o->publish_count], 0);
+    loop_add(link->fd, &link->source, EPOLLOUT);
+}
+
+/* Servers close connections that nobody uses. */
+static void open_again(struct publisher_link *link)
+{
+    struct publisher *p = link->of;
+    size_t i = 0;
+    while (p->free_links[i] != link)
+        i++;
+    p->free_links[i] = p->free_links[--p->free_count];
+    close(link->fd);
+    open_link(link);
 }
 
 /* True when the answer is there in full. */
@@ -51,8 +73,12 @@ static void link_ready(struct source *s, uint32_t events)
     ssize_t n = recv(link->fd, bytes, sizeof bytes, 0);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    if (n <= 0)
+    if (n <= 0 && link->waits)
         errx(1, "a publisher was cut off");
+    if (n <= 0) {
+        open_again(link);
+        return;
+    }
     pl_buf_append(&link->answer, bytes, (size_t)n);
     if (is_answered(link)) {
         link->answer.len = 0;
@@ -71,8 +97,7 @@ void publisher_init(struct publisher *p, const struct options *o, const struct d
     for (size_t i = 0; i < o->publishers; i++) {
         struct publisher_link *link = &p->links[i];
         *link = (struct publisher_link){.source = {.ready = link_ready}, .of = p};
-        link->fd = loop_connect(o->publish[i % o->publish_count], 0);
-        loop_add(link->fd, &link->source, EPOLLOUT);
+        open_link(link);
     }
 }
 
@@ -97,6 +122,7 @@ bool publisher_send(struct publisher *p, uint64_t stamp_ns)
         dialect_feed(o, group, marks, o->batch, &request);
     else
         p->dialect->publish(o, group, marks, o->batch, &request);
+    link->waits = true;
     link->sent_ns = now_ns();
     for (size_t sent = 0; sent < request.len;) { /* waits, should the buffer be full */
         ssize_t n = send(link->fd, request.data + sent, request.len - sent, MSG_NOSIGNAL);
