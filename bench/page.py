@@ -1,5 +1,6 @@
 """What was measured as tables: for the terminal, and for docs/performance.md."""
 
+import contextlib
 import os
 import re
 import statistics
@@ -84,6 +85,9 @@ def text(results):
         yield ""
         yield scenario["title"]
         yield from aligned(rows(scenario))
+    if results.get("micro"):
+        yield ""
+        yield from aligned(micro_rows(results["micro"]))
     if results["goals"]:
         yield ""
         yield from aligned(goal_rows(results["goals"]))
@@ -105,6 +109,27 @@ def sections(results):
         if os.path.exists(os.path.join(CHARTS, f"{name}.svg")):
             yield ""
             yield f"![{scenario['title']}](performance/{name}.svg)"
+
+
+    if results.get("micro"):
+        yield ""
+        yield "### The steps of a delivery, without a network"
+        yield ""
+        yield from markdown(micro_rows(results["micro"]))
+    import fleet
+    with contextlib.suppress(KeyError):  # not all that it needs was measured
+        table = list(fleet.table(results))
+        yield ""
+        yield "### Fleets, by simulation"
+        yield ""
+        yield fleet.assumed(results)
+        yield ""
+        yield from markdown(table)
+
+
+def micro_rows(micro):
+    yield ["step", "CPU [ns]"]
+    yield from ([name, number(ns)] for name, ns in micro.items())
 
 
 def write(results):

@@ -132,8 +132,16 @@ def run(args, tools):
     return results, [goal for scenario in chosen for goal in results.goals(scenario)]
 
 
+def micro(args, tools):
+    """The steps of a delivery, unless only some scenarios are wanted."""
+    if args.scenarios and "micro" not in args.scenarios:
+        return {}
+    done = subprocess.run([tools["micro"]], capture_output=True, check=True, preexec_fn=peers.on_cpu(peers.SERVER_CPU))
+    return json.loads(done.stdout)
+
+
 def tools_of(build):
-    tools = {"load": os.path.join(build, "bench", "load"), "bare": os.path.join(build, "bench", "bare"),
+    tools = {**{name: os.path.join(build, "bench", name) for name in ("load", "bare", "micro")},
              "parleyd": os.environ.get("PARLEYD") or os.path.join(build, "parleyd")}
     for path in tools.values():
         if not os.path.exists(path):
@@ -149,7 +157,7 @@ def main():
     parser.add_argument("--build", default=os.path.join(peers.ROOT, "build", "release"), help="tree of parleyd and bench")
     parser.add_argument("--out", default=RESULTS, help="where results.json and the charts go")
     parser.add_argument("--page", action="store_true", help="only writes docs/performance.md anew from results.json")
-    parser.add_argument("scenarios", nargs="*", help="parts of their names; all if none is named")
+    parser.add_argument("scenarios", nargs="*", help="parts of their names, or micro; all if none is named")
     args = parser.parse_args()
     path = os.path.join(args.out, "results.json")
     if args.page:
@@ -161,7 +169,7 @@ def main():
     results, goals = run(args, tools)
     out = {"begun": int(begun), "seconds": round(time.time() - begun), "runs": args.runs, "quick": args.quick,
            "machine": platform.platform(), "cpus": os.cpu_count(), "load_before": load, "scenarios": results.scenarios,
-           "goals": goals, "failures": results.failures}
+           "goals": goals, "micro": micro(args, tools), "failures": results.failures}
     os.makedirs(args.out, exist_ok=True)
     with open(path, "w") as f:
         json.dump(out, f, indent=1)
