@@ -38,8 +38,9 @@ static void measure(const char *name, void (*step)(void *arg), void *arg, size_t
     double best = 0;
     for (int round = 0; round < ROUNDS; round++) {
         double begun = cpu_ns();
-        for (size_t i = 0; i < times; i++)
+        for (size_t i = 0; i < times; i++) {
             step(arg);
+        }
         double ns = (cpu_ns() - begun) / (double)(times * per);
         best = round == 0 || ns < best ? ns : best;
     }
@@ -58,9 +59,10 @@ static struct pl_str body_of(size_t len)
                       text[] = "The method of this paper could not be repeated with our samples; ";
     struct pl_buf out = {0};
     pl_buf_append_str(&out, head);
-    while (out.len + 3 < len)
+    while (out.len + 3 < len) {
         pl_buf_append_byte(&out,
-                           (uint8_t)text[(out.len * 7 / 5 + out.len / 13) % (sizeof text - 1)]);
+                           (uint8_t)text[(out.len * 7 / 5 + out.len / 13) % (sizeof(text) - 1)]);
+    }
     pl_buf_append_str(&out, "\"}}");
     return (struct pl_str){(const char *)out.data, out.len};
 }
@@ -153,13 +155,14 @@ static const char *no_environment(const char *name)
 
 static struct node *node_new(size_t links)
 {
-    struct node *n = pl_alloc(sizeof *n);
+    struct node *n = pl_alloc(sizeof(*n));
     struct pl_config_sources sources = {.getenv_fn = no_environment};
     struct pl_config_error error;
     int64_t unix_ms = pl_clock_unix_ms();
     uint64_t mono_ms = pl_clock_mono_ms();
-    if (pl_config_load(&sources, &n->cfg, &error) != 0)
+    if (pl_config_load(&sources, &n->cfg, &error) != 0) {
         errx(1, "the configuration");
+    }
     pl_wheel_init(&n->wheel, mono_ms);
     n->bus = pl_memory_bus_new(n->cfg, unix_ms);
     n->hub = pl_hub_new(&(struct pl_hub_options){.cfg = n->cfg,
@@ -171,7 +174,7 @@ static struct node *node_new(size_t links)
                                                  .epoch_start = pl_memory_bus_epoch(n->bus)},
                         mono_ms, unix_ms);
     pl_memory_bus_connect(n->bus, n->hub);
-    n->links = pl_alloc((links + 1) * sizeof *n->links);
+    n->links = pl_alloc((links + 1) * sizeof(*n->links));
     n->channel = PL_LIT("community:1");
     n->event = (struct pl_bus_event){
         .body = body_of(200), .channels = &n->channel, .channel_count = 1, .topic = PL_LIT("t0")};
@@ -202,15 +205,16 @@ static void node_join(struct node *n, const char *channel, const char *topic)
                               .narrowing = &narrowing,
                               .narrowing_count = topic ? 1 : 0};
     struct link *l = &n->links[n->link_count];
-    snprintf(user, sizeof user, "%zu", ++n->link_count);
+    snprintf(user, sizeof(user), "%zu", ++n->link_count);
     struct pl_str id = {user, strlen(user)};
     struct pl_token_claims claims = {.user_id = id,
                                      .membership = &m,
                                      .iat_ms = pl_hub_unix_ms(n->hub),
                                      .exp_ms = pl_hub_unix_ms(n->hub) + 3600000};
     if (pl_hub_apply_claims(n->hub, &claims, true) != PL_OK ||
-        pl_queue_new(n->hub, pl_hub_user_find(n->hub, id), NULL, 0, -1, &q) != PL_OK)
+        pl_queue_new(n->hub, pl_hub_user_find(n->hub, id), NULL, 0, -1, &q) != PL_OK) {
         errx(1, "a queue");
+    }
     *l = (struct link){.base = {.ops = &link_ops, .codec = PL_JSON}, .node = n};
     pl_queue_attach(q, &l->base, -1);
     pl_queue_writable(q);
@@ -219,8 +223,9 @@ static void node_join(struct node *n, const char *channel, const char *topic)
 static void published(void *arg, int status, const int64_t *ids, size_t count)
 {
     (void)arg, (void)ids, (void)count;
-    if (status != PL_OK)
+    if (status != PL_OK) {
         errx(1, "a publish");
+    }
 }
 
 static void publish(void *arg)
@@ -233,18 +238,21 @@ static void pull(void *arg)
 {
     struct node *n = arg;
     refusing = true;
-    for (int i = 0; i < 64; i++)
+    for (int i = 0; i < 64; i++) {
         publish(n);
+    }
     refusing = false;
-    for (size_t i = 0; i < n->link_count; i++)
+    for (size_t i = 0; i < n->link_count; i++) {
         pl_queue_writable(n->links[i].base.queue);
+    }
 }
 
 /* Every link took every event: ROUNDS rounds of so many. */
 static void expect(size_t events)
 {
-    if (taken != events * ROUNDS)
+    if (taken != events * ROUNDS) {
         errx(1, "%zu events were taken, not %zu", taken, events * ROUNDS);
+    }
     taken = 0;
 }
 
@@ -255,18 +263,20 @@ static void measure_walks(void)
     node_free(n);
 
     n = node_new(RECIPIENTS);
-    for (int i = 0; i < RECIPIENTS; i++)
+    for (int i = 0; i < RECIPIENTS; i++) {
         node_join(n, "community:1", NULL);
+    }
     measure("walk over 5 000 recipients, for each", publish, n, 40, RECIPIENTS);
-    expect(40 * RECIPIENTS);
-    measure("pull 64 events for each of 5 000, for each event", pull, n, 2, 64 * RECIPIENTS);
+    expect((size_t)40 * RECIPIENTS);
+    measure("pull 64 events for each of 5 000, for each event", pull, n, 2,
+            (size_t)64 * RECIPIENTS);
     expect((size_t)2 * 64 * RECIPIENTS);
     node_free(n);
 
     n = node_new(CROWD);
     for (int i = 0; i < CROWD; i++) {
         char channel[32];
-        snprintf(channel, sizeof channel, "community:%d", i / FEW + 1);
+        snprintf(channel, sizeof(channel), "community:%d", i / FEW + 1);
         node_join(n, channel, NULL);
     }
     measure("publish to 5 of 15 000", publish, n, 20000, 1);
@@ -276,7 +286,7 @@ static void measure_walks(void)
     n = node_new(CROWD);
     for (int i = 0; i < 10000; i++) {
         char topic[32];
-        snprintf(topic, sizeof topic, "t%d", i);
+        snprintf(topic, sizeof(topic), "t%d", i);
         node_join(n, "community:1", topic);
     }
     measure("publish to 1 of 10 000 topics of a channel", publish, n, 20000, 1);

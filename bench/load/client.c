@@ -22,12 +22,14 @@ static uint8_t room[ROOM];
 
 static void client_close(struct client *c)
 {
-    if (c->state == CLIENT_OPEN)
+    if (c->state == CLIENT_OPEN) {
         c->all->open--;
-    else if (c->state != CLIENT_NEW && c->state != CLIENT_CLOSED)
+    } else if (c->state != CLIENT_NEW && c->state != CLIENT_CLOSED) {
         c->all->connecting--;
-    if (c->fd >= 0)
+    }
+    if (c->fd >= 0) {
         close(c->fd);
+    }
     free(c->held);
     c->held = NULL;
     c->held_len = 0;
@@ -38,8 +40,9 @@ static void client_close(struct client *c)
 static void client_send(struct client *c, struct pl_buf *request)
 {
     if (request->len &&
-        send(c->fd, request->data, request->len, MSG_NOSIGNAL) != (ssize_t)request->len)
+        send(c->fd, request->data, request->len, MSG_NOSIGNAL) != (ssize_t)request->len) {
         err(1, "a client could not send");
+    }
     pl_buf_done(request);
 }
 
@@ -50,8 +53,9 @@ static size_t deliver(struct client *c, const uint8_t *p, size_t len, uint64_t n
     const uint8_t *end = p + len;
     struct tally_mark mark;
     size_t events = 0;
-    for (; (p = tally_find(p, end, &mark)); p += TALLY_MARK_LEN, events++)
+    for (; (p = tally_find(p, end, &mark)); p += TALLY_MARK_LEN, events++) {
         tally_deliver(c->all->tally, &c->reader, mark, now);
+    }
     return events;
 }
 
@@ -71,8 +75,9 @@ static uint64_t hash_of(const uint8_t *p, size_t len)
         h = (h ^ word) * 0x9e3779b97f4a7c15u;
         h ^= h >> 29;
     }
-    for (; len > 0; len--)
+    for (; len > 0; len--) {
         h = (h ^ *p++) * 0x9e3779b97f4a7c15u;
+    }
     return h ^ h >> 32;
 }
 
@@ -81,24 +86,26 @@ static void inflate_into(struct inflated *entry, const uint8_t *data, size_t len
     static uint8_t plain[ROOM];
     static const uint8_t tail[] = {0, 0, 0xff, 0xff};
     z_stream z = {0};
-    uint8_t *whole = pl_alloc(len + sizeof tail);
+    uint8_t *whole = pl_alloc(len + sizeof(tail));
     memcpy(whole, data, len);
-    memcpy(whole + len, tail, sizeof tail);
+    memcpy(whole + len, tail, sizeof(tail));
     z.next_in = whole;
-    z.avail_in = (uInt)(window_bits < 0 ? len + sizeof tail : len);
+    z.avail_in = (uInt)(window_bits < 0 ? len + sizeof(tail) : len);
     z.next_out = plain;
-    z.avail_out = sizeof plain;
-    if (inflateInit2(&z, window_bits) != Z_OK)
+    z.avail_out = sizeof(plain);
+    if (inflateInit2(&z, window_bits) != Z_OK) {
         errx(1, "inflateInit2");
+    }
     int rc = inflate(&z, Z_SYNC_FLUSH);
-    if ((rc != Z_OK && rc != Z_STREAM_END) || z.avail_in || !z.avail_out)
+    if ((rc != Z_OK && rc != Z_STREAM_END) || z.avail_in || !z.avail_out) {
         errx(1, "a deflated message cannot be inflated (%d)", rc);
+    }
     inflateEnd(&z);
     free(entry->deflated);
     free(entry->plain);
     entry->deflated = whole;
     entry->deflated_len = len;
-    entry->plain_len = sizeof plain - z.avail_out;
+    entry->plain_len = sizeof(plain) - z.avail_out;
     entry->plain = pl_alloc(entry->plain_len + 1);
     memcpy(entry->plain, plain, entry->plain_len);
 }
@@ -129,8 +136,9 @@ static void opened(struct client *c)
     c->state = CLIENT_OPEN;
     c->all->open++;
     c->all->connecting--;
-    if (c->who.kind->slow)
+    if (c->who.kind->slow) {
         loop_remove(c->fd);
+    }
 }
 
 static void message(struct client *c, const uint8_t *data, size_t len, bool deflated, uint64_t now)
@@ -144,12 +152,14 @@ static void message(struct client *c, const uint8_t *data, size_t len, bool defl
         len = plain->plain_len;
     }
     if (c->state == CLIENT_GREETING) {
-        if (d->greet(&c->who, data, len, &answer))
+        if (d->greet(&c->who, data, len, &answer)) {
             opened(c);
+        }
     } else if (deliver(c, data, len, now)) {
         all->messages++;
-        if (all->keep_position && d->polled)
+        if (all->keep_position && d->polled) {
             d->polled(&c->who, NULL, (const char *)data, len);
+        }
     } else if (d->chatter) {
         d->chatter(&c->who, data, len, &answer);
     }
@@ -166,15 +176,18 @@ struct frame {
 /* false: incomplete */
 static bool next_frame(const uint8_t *p, size_t len, struct frame *ret)
 {
-    if (len < 2)
+    if (len < 2) {
         return false;
+    }
     size_t n = p[1] & 0x7f, head = n < 126 ? 2 : n == 126 ? 4 : 10;
-    if (len < head)
+    if (len < head) {
         return false;
+    }
     if (head > 2) {
         n = 0;
-        for (size_t i = 2; i < head; i++)
+        for (size_t i = 2; i < head; i++) {
             n = n << 8 | p[i];
+        }
     }
     *ret = (struct frame){.payload = p + head,
                           .len = n,
@@ -191,8 +204,9 @@ static size_t take_frames(struct client *c, const uint8_t *p, size_t len, uint64
     struct frame f;
     while (c->state != CLIENT_CLOSED && next_frame(p + used, len - used, &f)) {
         used += f.whole;
-        if (!f.fin || f.opcode == 0)
+        if (!f.fin || f.opcode == 0) {
             errx(1, "a message in several frames");
+        }
         if (f.opcode == 8) {
             c->all->closed++;
             client_close(c);
@@ -219,8 +233,9 @@ static void ask(struct client *c)
         c->state = CLIENT_REGISTERING;
     } else if (c->who.kind->poll) {
         d->poll(&c->who, &request);
-        if (c->state != CLIENT_OPEN)
+        if (c->state != CLIENT_OPEN) {
             opened(c);
+        }
     } else {
         d->upgrade(&c->who, &request);
         c->state = CLIENT_UPGRADING;
@@ -230,19 +245,22 @@ static void ask(struct client *c)
 
 static void upgraded(struct client *c, const struct answer *a)
 {
-    if (a->status != 101)
+    if (a->status != 101) {
         errx(1, "no WebSocket: %.*s", (int)(a->head_len + a->body_len), a->head);
+    }
     c->state = CLIENT_GREETING;
-    if (!c->all->dialect->greet)
+    if (!c->all->dialect->greet) {
         opened(c);
+    }
 }
 
 static void polled(struct client *c, const struct answer *a, uint64_t now)
 {
     const uint8_t *body = (const uint8_t *)a->body;
     size_t len = a->body_len;
-    if (a->status != 200 && a->status != 304)
+    if (a->status != 200 && a->status != 304) {
         errx(1, "a poll was answered: %.*s", (int)(a->head_len + len), a->head);
+    }
     if (len > 2 && body[0] == 0x1f && body[1] == 0x8b) {
         const struct inflated *plain = inflated(c->all, body, len, GZIP);
         body = plain->plain;
@@ -257,13 +275,15 @@ static size_t take_answer(struct client *c, const uint8_t *p, size_t len, uint64
 {
     struct answer a;
     size_t used = dialect_answer(p, len, &a);
-    if (!used)
+    if (!used) {
         return 0;
+    }
     if (c->state == CLIENT_UPGRADING) {
         upgraded(c, &a);
     } else if (c->state == CLIENT_REGISTERING) {
-        if (a.status != 200)
+        if (a.status != 200) {
             errx(1, "not registered: %.*s", (int)used, a.head);
+        }
         c->all->dialect->registered(&c->who, a.head, a.body, a.body_len);
         ask(c);
     } else {
@@ -289,11 +309,13 @@ static void take(struct client *c, const uint8_t *p, size_t len)
         used += step;
     }
     size_t left = len - used;
-    if (c->state == CLIENT_CLOSED)
+    if (c->state == CLIENT_CLOSED) {
         return;
+    }
     if (left > 0) {
-        if (left > c->held_len)
+        if (left > c->held_len) {
             c->held = pl_realloc(c->held, left);
+        }
         memcpy(c->held, p + used, left);
     } else if (c->held) {
         free(c->held);
@@ -304,15 +326,18 @@ static void take(struct client *c, const uint8_t *p, size_t len)
 
 static void client_read(struct client *c)
 {
-    if (c->held_len > ROOM - RECV_AT_ONCE)
+    if (c->held_len > ROOM - RECV_AT_ONCE) {
         errx(1, "a message of more than %d bytes", ROOM - RECV_AT_ONCE);
+    }
     memcpy(room, c->held_len ? c->held : room, c->held_len);
     ssize_t n = recv(c->fd, room + c->held_len, RECV_AT_ONCE, 0);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
         return;
+    }
     if (n <= 0) {
-        if (c->state != CLIENT_OPEN)
+        if (c->state != CLIENT_OPEN) {
             err(1, "a client was cut off before it was open");
+        }
         c->all->closed++;
         client_close(c);
         return;
@@ -326,10 +351,11 @@ static void client_ready(struct source *s, uint32_t events)
     struct client *c = (struct client *)((char *)s - offsetof(struct client, source));
     if (c->state == CLIENT_CONNECTING) {
         int error = 0;
-        socklen_t size = sizeof error;
+        socklen_t size = sizeof(error);
         getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &size);
-        if (error)
+        if (error) {
             errx(1, "connect: %s", strerror(error));
+        }
         loop_change(c->fd, &c->source, EPOLLIN);
         ask(c);
     } else if (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
@@ -360,18 +386,22 @@ void clients_init(struct clients *all, const struct options *o, const struct dia
                   struct tally *t)
 {
     *all = (struct clients){.dialect = d, .options = o, .tally = t};
-    for (size_t k = 0; k < o->kind_count; k++)
+    for (size_t k = 0; k < o->kind_count; k++) {
         all->count += o->kinds[k].count;
-    all->list = pl_alloc((all->count + 1) * sizeof *all->list);
+    }
+    all->list = pl_alloc((all->count + 1) * sizeof(*all->list));
     /* The kinds take turns, so that each has its share of every channel. */
-    size_t left[MAX_LISTED], user = 0;
-    for (size_t k = 0; k < o->kind_count; k++)
+    size_t left[MAX_LISTED] = {0}, user = 0;
+    for (size_t k = 0; k < o->kind_count; k++) {
         left[k] = o->kinds[k].count;
+    }
     while (user < all->count) {
         size_t most = 0; /* the kind that lags most behind its share */
-        for (size_t k = 1; k < o->kind_count; k++)
-            if (left[k] * o->kinds[most].count > left[most] * o->kinds[k].count)
+        for (size_t k = 1; k < o->kind_count; k++) {
+            if (left[k] * o->kinds[most].count > left[most] * o->kinds[k].count) {
                 most = k;
+            }
+        }
         left[most]--;
         init_client(all, &all->list[user], (struct client_kind *)&o->kinds[most], (uint32_t)user);
         user++;
@@ -402,7 +432,9 @@ void clients_cut(struct clients *all)
 
 void clients_awaken(struct clients *all)
 {
-    for (size_t i = 0; i < all->count; i++)
-        if (all->list[i].who.kind->slow && all->list[i].state == CLIENT_OPEN)
+    for (size_t i = 0; i < all->count; i++) {
+        if (all->list[i].who.kind->slow && all->list[i].state == CLIENT_OPEN) {
             loop_add(all->list[i].fd, &all->list[i].source, EPOLLIN);
+        }
+    }
 }

@@ -32,12 +32,13 @@ static void append_words(struct pl_buf *out, size_t len, const char *mark)
         "not",   "repeat", "in",      "figure", "three",  "however", "its",  "data",   "support",
         "first", "claim",  "because", "of",     "sample", "size",    "and",  "review", "comment"};
     uint64_t state = 0;
-    for (size_t i = 1; i < 9; i++)
+    for (size_t i = 1; i < 9; i++) {
         state = state * 31 + (uint64_t)mark[i];
+    }
     size_t end = out->len + len;
     while (out->len < end) {
         state = state * 6364136223846793005u + 1442695040888963407u;
-        pl_buf_append_str(out, words[(state >> 33) % (sizeof words / sizeof *words)]);
+        pl_buf_append_str(out, words[(state >> 33) % (sizeof(words) / sizeof(*words))]);
         pl_buf_append_byte(out, ' ');
     }
     out->len = end;
@@ -62,8 +63,8 @@ static void append_event(const struct options *o, uint32_t group, const char *ma
                   "],\"data\":{\"article_id\":%" PRIu32 ",\"s\":\"%.26s\",\"text\":\"",
                   given > GIVEN_ALL ? "" : id, given > GIVEN_TIME ? "" : time, channel_of(o, group),
                   topic_of(o, group), mark);
-    size_t used = out->len - begin + 3 + (given > GIVEN_ALL ? sizeof id - 1 : 0) +
-                  (given > GIVEN_TIME ? sizeof time - 1 : 0);
+    size_t used = out->len - begin + 3 + (given > GIVEN_ALL ? sizeof(id) - 1 : 0) +
+                  (given > GIVEN_TIME ? sizeof(time) - 1 : 0);
     append_words(out, o->bytes > used ? o->bytes - used : 0, mark);
     pl_buf_append_str(out, "\"}}");
 }
@@ -106,16 +107,23 @@ void dialect_frame(struct pl_buf *out, uint8_t opcode, const void *data, size_t 
 size_t dialect_answer(const uint8_t *p, size_t len, struct answer *ret)
 {
     const uint8_t *end = memmem(p, len, "\r\n\r\n", 4);
-    if (!end)
+    if (!end) {
         return 0;
+    }
     *ret = (struct answer){.head = (const char *)p, .head_len = (size_t)(end - p) + 4};
     ret->body = ret->head + ret->head_len;
-    if (ret->head_len > 12)
+    if (ret->head_len > 12) {
         ret->status = atoi(ret->head + 9);
+    }
+    /* end[1] is a line's end: one is always found. */
     for (const uint8_t *line = p; line < end; line++) {
         line = memchr(line, '\n', (size_t)(end - line) + 2);
-        if (line && line + 16 < end && !strncasecmp((const char *)line + 1, "content-length:", 15))
+        if (!line) {
+            break;
+        }
+        if (line + 16 < end && !strncasecmp((const char *)line + 1, "content-length:", 15)) {
             ret->body_len = strtoul((const char *)line + 16, NULL, 10);
+        }
     }
     size_t whole = ret->head_len + ret->body_len;
     return whole <= len ? whole : 0;
@@ -131,14 +139,16 @@ static bool contains(const void *data, size_t len, const char *text)
 static void append_communities(const struct identity *who, struct pl_buf *out)
 {
     pl_buf_printf(out, "[%" PRIu32, who->channel + 1);
-    for (uint32_t i = 1; i < who->options->communities; i++)
+    for (uint32_t i = 1; i < who->options->communities; i++) {
         pl_buf_printf(out, ",%" PRIu32, i * 1000000 + who->user % 100);
+    }
     pl_buf_append_byte(out, ']');
-    if (who->options->topics > 1)
+    if (who->options->topics > 1) {
         pl_buf_printf(out,
                       ",\"subscriptions\":[{\"community_id\":%" PRIu32 ",\"article_ids\":[%" PRIu32
                       "]}]",
                       who->channel + 1, who->topic + 1);
+    }
 }
 
 static char *mint(const struct identity *who)
@@ -152,8 +162,9 @@ static char *mint(const struct identity *who)
     pl_buf_append_byte(&claims, '}');
     const char *secret = who->options->secret;
     if (jwt_new(&token) || jwt_add_grants_json(token, pl_buf_cstr(&claims)) ||
-        jwt_set_alg(token, JWT_ALG_HS256, (const unsigned char *)secret, (int)strlen(secret)))
+        jwt_set_alg(token, JWT_ALG_HS256, (const unsigned char *)secret, (int)strlen(secret))) {
         errx(1, "a token could not be made");
+    }
     char *text = jwt_encode_str(token);
     jwt_free(token);
     pl_buf_done(&claims);
@@ -183,31 +194,36 @@ static void take_position(struct identity *who, const void *data, size_t len)
 {
     static const char key[] = "last_event_id";
     enum {
-        KEY = sizeof key - 1
+        KEY = sizeof(key) - 1
     };
     const uint8_t *end = (const uint8_t *)data + len, *found = NULL;
     const uint8_t *at = len < 200 ? data : end - 200;
-    for (; (at = memmem(at, (size_t)(end - at), key, KEY)); at += KEY)
+    for (; (at = memmem(at, (size_t)(end - at), key, KEY)); at += KEY) {
         found = at + KEY;
+    }
     uint64_t id = 0;
     if (found && found < end && *found == '"') { /* JSON, which an object's end follows */
         id = strtoull((const char *)found + 2, NULL, 10);
     } else if (found && end - found > 8) { /* MessagePack: 64 bits */
-        for (size_t i = 1; i < 9; i++)
+        for (size_t i = 1; i < 9; i++) {
             id = id << 8 | found[i];
+        }
     }
-    if (id > who->last_event_id)
+    if (id > who->last_event_id) {
         who->last_event_id = id;
+    }
 }
 
 static void take_queue(struct identity *who, const void *data, size_t len)
 {
     const char *p = memmem(data, len, "queue_id", 8), *end = (const char *)data + len;
     size_t n = 0;
-    for (p = p ? p + 8 : end; p < end && !strchr("0123456789abcdef", *p); p++)
+    for (p = p ? p + 8 : end; p < end && !strchr("0123456789abcdef", *p); p++) {
         ;
-    while (p < end && n < sizeof who->queue_id - 1 && strchr("0123456789abcdef-", *p))
+    }
+    while (p < end && n < sizeof(who->queue_id) - 1 && strchr("0123456789abcdef-", *p)) {
         who->queue_id[n++] = *p++;
+    }
     who->queue_id[n] = '\0';
 }
 
@@ -220,9 +236,10 @@ static void parley_registered(struct identity *who, const char *head, const char
 
 static void append_queue(const struct identity *who, const char *separator, struct pl_buf *out)
 {
-    if (*who->queue_id)
+    if (*who->queue_id) {
         pl_buf_printf(out, "%squeue_id=%s&last_event_id=%" PRIu64, separator, who->queue_id,
                       who->last_event_id);
+    }
 }
 
 static void parley_upgrade(const struct identity *who, struct pl_buf *out)
@@ -246,8 +263,9 @@ static void parley_upgrade(const struct identity *who, struct pl_buf *out)
 static bool parley_greet(struct identity *who, const uint8_t *data, size_t len, struct pl_buf *send)
 {
     (void)send;
-    if (!contains(data, len, "welcome"))
+    if (!contains(data, len, "welcome")) {
         return false;
+    }
     take_queue(who, data, len);
     take_position(who, data, len);
     return true;
@@ -256,12 +274,13 @@ static bool parley_greet(struct identity *who, const uint8_t *data, size_t len, 
 static void parley_chatter(struct identity *who, const uint8_t *data, size_t len,
                            struct pl_buf *send)
 {
-    if (contains(data, len, "\"op\":\"ping\""))
+    if (contains(data, len, "\"op\":\"ping\"")) {
         dialect_frame(send, 1, "{\"op\":\"pong\"}", 13);
-    else if (contains(data, len, "\xa2op\xa4ping"))
+    } else if (contains(data, len, "\xa2op\xa4ping")) {
         dialect_frame(send, 2, "\x81\xa2op\xa4pong", 9);
-    else if (contains(data, len, "catchup_required"))
+    } else if (contains(data, len, "catchup_required")) {
         errx(1, "a client was told to catch up: %.*s", (int)len, (const char *)data);
+    }
     (void)who;
 }
 
@@ -278,8 +297,9 @@ static void parley_poll(const struct identity *who, struct pl_buf *out)
 static void parley_polled(struct identity *who, const char *head, const char *body, size_t len)
 {
     (void)head;
-    if (contains(body, len, "catchup_required"))
+    if (contains(body, len, "catchup_required")) {
         errx(1, "a client was told to catch up: %.*s", (int)len, body);
+    }
     take_position(who, body, len);
 }
 
@@ -287,18 +307,22 @@ static void append_publish(const struct options *o, uint32_t group, const char *
                            bool parley, const char *path, struct pl_buf *out)
 {
     struct pl_buf body = {0}, headers = {0};
-    if (count > 1)
+    if (count > 1) {
         pl_buf_append_byte(&body, '[');
+    }
     for (size_t i = 0; i < count; i++) {
-        if (i > 0)
+        if (i > 0) {
             pl_buf_append_byte(&body, ',');
+        }
         append_event(o, group, marks + i * TALLY_MARK_LEN, parley ? GIVEN_NEITHER : GIVEN_ALL,
                      &body);
     }
-    if (count > 1)
+    if (count > 1) {
         pl_buf_append_byte(&body, ']');
-    if (parley)
+    }
+    if (parley) {
         pl_buf_printf(&headers, "X-API-Key: %s\r\n", o->api_key);
+    }
     append_post(out, path, parley ? pl_buf_cstr(&headers) : "", &body);
     pl_buf_done(&body);
     pl_buf_done(&headers);
@@ -340,8 +364,9 @@ static void nchan_poll(const struct identity *who, struct pl_buf *out)
 static void append_header_as(const char *head, const char *name, const char *as, struct pl_buf *out)
 {
     const char *at = strcasestr(head, name);
-    if (!at)
+    if (!at) {
         return;
+    }
     at += strlen(name);
     pl_buf_printf(out, "%s%.*s\r\n", as, (int)strcspn(at, "\r"), at);
 }
@@ -353,7 +378,7 @@ static void nchan_polled(struct identity *who, const char *head, const char *bod
     pl_buf_append(&copy, head, (size_t)(body - head));
     append_header_as(pl_buf_cstr(&copy), "\r\nLast-Modified:", "If-Modified-Since:", &lines);
     append_header_as(pl_buf_cstr(&copy), "\r\nEtag:", "If-None-Match:", &lines);
-    snprintf(who->validators, sizeof who->validators, "%s", pl_buf_cstr(&lines));
+    snprintf(who->validators, sizeof(who->validators), "%s", pl_buf_cstr(&lines));
     pl_buf_done(&copy);
     pl_buf_done(&lines);
 }
@@ -382,8 +407,9 @@ static bool socketio_greet(struct identity *who, const uint8_t *data, size_t len
                            struct pl_buf *send)
 {
     (void)who;
-    if (len > 0 && data[0] == '0')
+    if (len > 0 && data[0] == '0') {
         dialect_frame(send, 1, "40", 2);
+    }
     return len > 1 && data[0] == '4' && data[1] == '0';
 }
 
@@ -391,8 +417,9 @@ static void socketio_chatter(struct identity *who, const uint8_t *data, size_t l
                              struct pl_buf *send)
 {
     (void)who;
-    if (len == 1 && data[0] == '2')
+    if (len == 1 && data[0] == '2') {
         dialect_frame(send, 1, "3", 1);
+    }
 }
 
 static void channel_upgrade(const struct identity *who, struct pl_buf *out)
@@ -431,7 +458,7 @@ void dialect_feed(const struct options *o, uint32_t group, const char *marks, si
 {
     struct pl_buf log = {0}, id = {0}, body = {0}, packed = {0}, events = {0};
     uint64_t random;
-    pl_random_bytes(&random, sizeof random);
+    pl_random_bytes(&random, sizeof(random));
     pl_buf_printf(&log, "{parley}:log:community:%" PRIu32, channel_of(o, group));
     pl_buf_printf(&id, "%016" PRIx64, random);
     pl_buf_printf(&events, "%zu", count);
@@ -440,8 +467,9 @@ void dialect_feed(const struct options *o, uint32_t group, const char *marks, si
         "FCALL",           "parley_append",     "3", "{parley}:seq", "{parley}:idem:none",
         pl_buf_cstr(&log), pl_buf_cstr(&id),    "0", "none",         "10000",
         "86400000",        pl_buf_cstr(&events)};
-    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+    for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++) {
         append_word(out, words[i]);
+    }
     const char *channel = strrchr((const char *)log.data, ':') - strlen("community");
     for (size_t i = 0; i < count; i++) {
         body.len = packed.len = 0;
@@ -500,8 +528,10 @@ static const struct dialect dialects[] = {
 
 const struct dialect *dialect_find(const char *name)
 {
-    for (size_t i = 0; i < sizeof dialects / sizeof *dialects; i++)
-        if (!strcmp(dialects[i].name, name))
+    for (size_t i = 0; i < sizeof(dialects) / sizeof(*dialects); i++) {
+        if (!strcmp(dialects[i].name, name)) {
             return &dialects[i];
+        }
+    }
     return NULL;
 }

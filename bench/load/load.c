@@ -71,8 +71,9 @@ static double own_cpu_s(void)
 static void pass(double seconds)
 {
     uint64_t end = now_ns() + (uint64_t)(seconds * 1e9);
-    while (now_ns() < end)
+    while (now_ns() < end) {
         loop_turn(end);
+    }
 }
 
 /* ---- the phases ---- */
@@ -92,8 +93,9 @@ static struct opening open_all(void)
             open = clients.open;
             moved = now_ns();
         }
-        if (seconds_since(moved) > o.give_up)
+        if (seconds_since(moved) > o.give_up) {
             errx(1, "%zu of %zu clients are open, and no more come", clients.open, clients.count);
+        }
     }
     return (struct opening){.seconds = seconds_since(begun), .cpu_s = cpu_s() - cpu};
 }
@@ -109,8 +111,9 @@ static void drain(void)
             answered = publisher.answered;
             moved = now_ns();
         }
-        if (seconds_since(moved) > o.give_up)
+        if (seconds_since(moved) > o.give_up) {
             return;
+        }
     }
 }
 
@@ -129,8 +132,9 @@ static void publish_for(double seconds, size_t events)
         /* Paced events bear the time at which they were due, so that a server which holds up publishers does not
          * hide what it costs. */
         while (may_publish() && (!events || tally.sent < last) && now_ns() >= due &&
-               publisher_send(&publisher, interval ? due : now_ns()))
+               publisher_send(&publisher, interval ? due : now_ns())) {
             due = interval ? due + interval : 0;
+        }
         loop_turn(interval && due > now_ns() ? due : now_ns() + 1000000u);
     }
 }
@@ -171,8 +175,9 @@ struct measured {
 static void print_measured(const struct measured *m)
 {
     static struct histogram all;
-    for (size_t k = 0; k < o.kind_count; k++)
+    for (size_t k = 0; k < o.kind_count; k++) {
         histogram_merge(&all, &o.kinds[k].latency);
+    }
     printf(",\"events\":%zu,\"deliveries\":%zu,\"seconds\":%.4f,\"events_per_s\":%.1f"
            ",\"deliveries_per_s\":%.0f,\"cpu_s\":%.4f,\"cpu_share\":%.3f,\"load_cpu_share\":%.3f"
            ",\"cpu_us_per_event\":%.2f,\"helper_cpu_us_per_event\":%.2f,\"cpu_us_per_delivery\":%."
@@ -198,9 +203,11 @@ static void print_measured(const struct measured *m)
 static bool print_faults(void)
 {
     struct tally_faults f = {0};
-    for (size_t i = 0; i < clients.count; i++)
-        if (clients.list[i].reader.counted)
+    for (size_t i = 0; i < clients.count; i++) {
+        if (clients.list[i].reader.counted) {
             tally_check(&tally, &clients.list[i].reader, &f);
+        }
+    }
     printf(",\"missed\":%" PRIu64 ",\"extra\":%" PRIu64 ",\"mixed_up\":%" PRIu64
            ",\"not_for_them\":%" PRIu64 ",\"closed\":%" PRIu64 ",\"inflated\":%" PRIu64,
            f.missed, f.extra, f.mixed_up, tally.not_for_them, clients.closed, clients.inflated);
@@ -210,9 +217,10 @@ static bool print_faults(void)
 static struct measured measure(void)
 {
     struct measured m = {.messages = clients.messages, .deflated = clients.deflated};
-    memset(&publisher.latency, 0, sizeof publisher.latency);
-    for (size_t k = 0; k < o.kind_count; k++)
-        memset(&o.kinds[k].latency, 0, sizeof o.kinds[k].latency);
+    memset(&publisher.latency, 0, sizeof(publisher.latency));
+    for (size_t k = 0; k < o.kind_count; k++) {
+        memset(&o.kinds[k].latency, 0, sizeof(o.kinds)[k].latency);
+    }
     tally_measure(&tally);
     uint64_t begun = now_ns();
     double cpu = cpu_s(), own = own_cpu_s(), helpers = process_cpu_s(o.helpers, o.helper_count);
@@ -247,49 +255,69 @@ static void print_resume(void)
            (cpu_s() - cpu) * 1e6 / (double)clients.count);
 }
 
-int main(int argc, char **argv)
+static void raise_file_limit(void)
 {
-    options_read(&o, argc, argv);
-    const struct dialect *d = dialect_find(o.dialect);
-    if (!d)
-        errx(2, "no such dialect: %s", o.dialect);
-    signal(SIGPIPE, SIG_IGN);
     struct rlimit files;
+
     getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
+}
 
-    loop_init();
-    tally_init(&tally, o.channels * o.topics);
-    clients_init(&clients, &o, d, &tally);
-    clients.keep_position = o.away > 0;
-    const bool publishes = o.rate > 0 || o.window || o.unanswered;
-    struct usage before = process_usage(o.pids, o.pid_count);
+/* What memory is compared with: before the first client came. */
+static void run_idle(const struct usage *before)
+{
     struct opening opening = open_all();
+
     loop_nap_ns = o.nap * 1000;
     pass(o.settle);
     struct usage idle = process_usage(o.pids, o.pid_count);
     printf("{\"dialect\":\"%s\",\"clients\":%zu", o.dialect, clients.count);
     print_opening("opening", &opening);
-    print_memory("memory_before", &before);
+    print_memory("memory_before", before);
     print_memory("memory_idle", &idle);
-    print_per_client("bytes_per_client", &before, &idle);
-    if (publishes) {
-        publisher_init(&publisher, &o, d, &tally);
-        while (!publisher_idle(&publisher))
-            loop_turn(now_ns() + 100000000u);
-        if (o.warmup > 0) {
-            publish_for(o.warmup, 0);
-            drain();
-        }
-        struct measured m = measure();
-        print_measured(&m);
-        if (o.away)
-            print_resume();
-        pass(o.rest);
-        struct usage after = process_usage(o.pids, o.pid_count);
-        print_memory("memory_after", &after);
-        print_per_client("bytes_per_client_after", &before, &after);
+    print_per_client("bytes_per_client", before, &idle);
+}
+
+static void run_events(const struct usage *before)
+{
+    publisher_init(&publisher, &o, clients.dialect, &tally);
+    while (!publisher_idle(&publisher)) {
+        loop_turn(now_ns() + 100000000u);
+    }
+    if (o.warmup > 0) {
+        publish_for(o.warmup, 0);
+        drain();
+    }
+    struct measured m = measure();
+    print_measured(&m);
+    if (o.away) {
+        print_resume();
+    }
+    pass(o.rest);
+    struct usage after = process_usage(o.pids, o.pid_count);
+    print_memory("memory_after", &after);
+    print_per_client("bytes_per_client_after", before, &after);
+}
+
+int main(int argc, char **argv)
+{
+    options_read(&o, argc, argv);
+    const struct dialect *d = dialect_find(o.dialect);
+    if (!d) {
+        errx(2, "no such dialect: %s", o.dialect);
+    }
+    signal(SIGPIPE, SIG_IGN);
+    raise_file_limit();
+    loop_init();
+    tally_init(&tally, o.channels * o.topics);
+    clients_init(&clients, &o, d, &tally);
+    clients.keep_position = o.away > 0;
+
+    struct usage before = process_usage(o.pids, o.pid_count);
+    run_idle(&before);
+    if (o.rate > 0 || o.window || o.unanswered) {
+        run_events(&before);
     }
     bool faulty = print_faults();
     printf("}\n");

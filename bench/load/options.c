@@ -57,28 +57,34 @@ static size_t number(const char *name, const char *text)
 {
     char *end;
     unsigned long n = strtoul(text, &end, 10);
-    if (!*text || *end || n > 100000000)
+    if (!*text || *end || n > 100000000) {
         errx(2, "%s: not a number: %s", name, text);
+    }
     return n;
 }
 
 static void read_kind(struct options *o, const char *text)
 {
-    if (o->kind_count == MAX_LISTED)
+    if (o->kind_count == MAX_LISTED) {
         errx(2, "clients: too many kinds");
+    }
     struct client_kind *k = &o->kinds[o->kind_count++];
     char *copy = pl_strdup(text), *rest = copy, *word = strsep(&rest, ":");
     k->text = text;
     k->count = number("clients", word);
     while ((word = strsep(&rest, ":"))) {
         bool *flag = NULL;
-        for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
-            if (!strcmp(flags[i].name, word))
+        for (size_t i = 0; i < sizeof(flags) / sizeof(*flags); i++) {
+            if (!strcmp(flags[i].name, word)) {
                 flag = (bool *)((char *)k + flags[i].at);
-        if (!flag && strcmp(word, "ws") != 0)
+            }
+        }
+        if (!flag && strcmp(word, "ws") != 0) {
             errx(2, "clients: what is %s?", word);
-        if (flag)
+        }
+        if (flag) {
             *flag = true;
+        }
     }
     free(copy);
 }
@@ -100,16 +106,19 @@ static bool read_listed(struct options *o, const char *name, const char *value)
         {"pid", &o->pid_count, NULL, o->pids},
         {"helper", &o->helper_count, NULL, o->helpers},
     };
-    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
-        if (strcmp(lists[i].name, name) != 0)
+    for (size_t i = 0; i < sizeof(lists) / sizeof(*lists); i++) {
+        if (strcmp(lists[i].name, name) != 0) {
             continue;
-        if (*lists[i].count == MAX_LISTED)
+        }
+        if (*lists[i].count == MAX_LISTED) {
             errx(2, "%s: too many", name);
+        }
         size_t n = number(name, value), at = (*lists[i].count)++;
-        if (lists[i].ports)
+        if (lists[i].ports) {
             lists[i].ports[at] = (uint16_t)n;
-        else
+        } else {
             lists[i].pids[at] = (pid_t)n;
+        }
         return true;
     }
     return false;
@@ -117,9 +126,10 @@ static bool read_listed(struct options *o, const char *name, const char *value)
 
 static void read_single(struct options *o, const char *name, const char *value)
 {
-    for (size_t i = 0; i < sizeof single / sizeof *single; i++) {
-        if (strcmp(single[i].name, name) != 0)
+    for (size_t i = 0; i < sizeof(single) / sizeof(*single); i++) {
+        if (strcmp(single[i].name, name) != 0) {
             continue;
+        }
         char *at = (char *)o + single[i].at, *end;
         switch (single[i].type) {
         case TEXT:
@@ -130,8 +140,9 @@ static void read_single(struct options *o, const char *name, const char *value)
             return;
         case REAL:
             *(double *)at = strtod(value, &end);
-            if (!*value || *end || *(double *)at < 0)
+            if (!*value || *end || *(double *)at < 0) {
                 errx(2, "%s: not a number: %s", name, value);
+            }
             return;
         case FLAG:
             *(bool *)at = number(name, value) > 0;
@@ -148,18 +159,22 @@ void options_read(struct options *o, int argc, char **argv)
     o->bytes = 200, o->at_once = 100, o->nap = 200, o->settle = 1, o->give_up = 15;
     for (int i = 1; i < argc; i++) {
         char *value = strchr(argv[i], '=');
-        if (!value)
+        if (!value) {
             errx(2, "not key=value: %s", argv[i]);
+        }
         *value++ = '\0';
-        if (!read_listed(o, argv[i], value))
+        if (!read_listed(o, argv[i], value)) {
             read_single(o, argv[i], value);
+        }
     }
-    if (!o->target_count)
+    if (!o->target_count) {
         errx(2, "target=PORT is missing");
+    }
     if (!o->publish_count) {
-        memcpy(o->publish, o->targets, sizeof o->publish);
+        memcpy(o->publish, o->targets, sizeof(o->publish));
         o->publish_count = o->target_count;
     }
-    if (!o->publishers)
+    if (!o->publishers) {
         o->publishers = o->window ? o->window : o->unanswered ? o->unanswered : 16;
+    }
 }

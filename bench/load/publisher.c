@@ -36,8 +36,9 @@ static void open_again(struct publisher_link *link)
 {
     struct publisher *p = link->of;
     size_t i = 0;
-    while (p->free_links[i] != link)
+    while (p->free_links[i] != link) {
         i++;
+    }
     p->free_links[i] = p->free_links[--p->free_count];
     close(link->fd);
     open_link(link);
@@ -48,15 +49,18 @@ static bool is_answered(const struct publisher_link *link)
 {
     const struct pl_buf *b = &link->answer;
     if (link->of->options->feed) {
-        if (b->data[0] == '-' || memmem(b->data, b->len, "\r\n-", 3))
+        if (b->data[0] == '-' || memmem(b->data, b->len, "\r\n-", 3)) {
             errx(1, "Redis refused: %.*s", (int)b->len, (const char *)b->data);
+        }
         return b->len >= 7 && !memcmp(b->data + b->len - 7, "+PONG\r\n", 7);
     }
     struct answer a;
-    if (!dialect_answer(b->data, b->len, &a))
+    if (!dialect_answer(b->data, b->len, &a)) {
         return false;
-    if (a.status / 100 != 2)
+    }
+    if (a.status / 100 != 2) {
         errx(1, "a publish was answered: %.*s", (int)b->len, (const char *)b->data);
+    }
     return true;
 }
 
@@ -70,11 +74,13 @@ static void link_ready(struct source *s, uint32_t events)
         return;
     }
     char bytes[65536];
-    ssize_t n = recv(link->fd, bytes, sizeof bytes, 0);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+    ssize_t n = recv(link->fd, bytes, sizeof(bytes), 0);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
         return;
-    if (n <= 0 && link->waits)
+    }
+    if (n <= 0 && link->waits) {
         errx(1, "a publisher was cut off");
+    }
     if (n <= 0) {
         open_again(link);
         return;
@@ -92,7 +98,7 @@ void publisher_init(struct publisher *p, const struct options *o, const struct d
                     struct tally *t)
 {
     *p = (struct publisher){.options = o, .dialect = d, .tally = t};
-    p->links = pl_alloc(o->publishers * sizeof *p->links);
+    p->links = pl_alloc(o->publishers * sizeof(*p->links));
     p->free_links = pl_alloc(o->publishers * sizeof(struct publisher_link *));
     for (size_t i = 0; i < o->publishers; i++) {
         struct publisher_link *link = &p->links[i];
@@ -108,26 +114,30 @@ bool publisher_idle(const struct publisher *p)
 
 bool publisher_send(struct publisher *p, uint64_t stamp_ns)
 {
-    if (!p->free_count)
+    if (!p->free_count) {
         return false;
+    }
     const struct options *o = p->options;
     struct publisher_link *link = p->free_links[--p->free_count];
     char *marks = pl_alloc(o->batch * TALLY_MARK_LEN);
     uint32_t group = p->next_group;
     p->next_group = (group + 1) % (uint32_t)o->hit;
-    for (size_t i = 0; i < o->batch; i++)
+    for (size_t i = 0; i < o->batch; i++) {
         tally_publish(p->tally, group, stamp_ns, marks + i * TALLY_MARK_LEN);
+    }
     struct pl_buf request = {0};
-    if (o->feed)
+    if (o->feed) {
         dialect_feed(o, group, marks, o->batch, &request);
-    else
+    } else {
         p->dialect->publish(o, group, marks, o->batch, &request);
+    }
     link->waits = true;
     link->sent_ns = now_ns();
     for (size_t sent = 0; sent < request.len;) { /* waits, should the buffer be full */
         ssize_t n = send(link->fd, request.data + sent, request.len - sent, MSG_NOSIGNAL);
-        if (n < 0 && errno != EAGAIN && errno != EINTR)
+        if (n < 0 && errno != EAGAIN && errno != EINTR) {
             err(1, "a publisher could not send");
+        }
         sent += n > 0 ? (size_t)n : 0;
     }
     pl_buf_done(&request);

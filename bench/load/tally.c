@@ -12,17 +12,19 @@ struct tally_event {
 
 static size_t bucket_of(uint64_t ns)
 {
-    if (ns < HISTOGRAM_STEPS)
+    if (ns < HISTOGRAM_STEPS) {
         return (size_t)ns;
+    }
     unsigned shift = 63u - (unsigned)__builtin_clzll(ns) - 6u;
-    size_t b = (shift + 1u) * HISTOGRAM_STEPS + ((ns >> shift) - HISTOGRAM_STEPS);
+    size_t b = ((size_t)shift + 1) * HISTOGRAM_STEPS + ((ns >> shift) - HISTOGRAM_STEPS);
     return b < HISTOGRAM_BUCKETS ? b : HISTOGRAM_BUCKETS - 1;
 }
 
 static uint64_t bucket_middle(size_t b)
 {
-    if (b < HISTOGRAM_STEPS)
+    if (b < HISTOGRAM_STEPS) {
         return b;
+    }
     unsigned shift = (unsigned)(b / HISTOGRAM_STEPS) - 1u;
     return ((uint64_t)(HISTOGRAM_STEPS + b % HISTOGRAM_STEPS) << shift) +
            (((uint64_t)1 << shift) >> 1);
@@ -32,17 +34,20 @@ void histogram_add(struct histogram *h, uint64_t ns)
 {
     h->count++;
     h->buckets[bucket_of(ns)]++;
-    if (ns > h->max)
+    if (ns > h->max) {
         h->max = ns;
+    }
 }
 
 void histogram_merge(struct histogram *h, const struct histogram *from)
 {
     h->count += from->count;
-    if (from->max > h->max)
+    if (from->max > h->max) {
         h->max = from->max;
-    for (size_t i = 0; i < HISTOGRAM_BUCKETS; i++)
+    }
+    for (size_t i = 0; i < HISTOGRAM_BUCKETS; i++) {
         h->buckets[i] += from->buckets[i];
+    }
 }
 
 uint64_t histogram_at(const struct histogram *h, double share)
@@ -50,8 +55,9 @@ uint64_t histogram_at(const struct histogram *h, double share)
     uint64_t rank = (uint64_t)((double)h->count * share), seen = 0;
     for (size_t i = 0; i < HISTOGRAM_BUCKETS; i++) {
         seen += h->buckets[i];
-        if (seen > rank)
+        if (seen > rank) {
             return bucket_middle(i) < h->max ? bucket_middle(i) : h->max;
+        }
     }
     return h->max;
 }
@@ -60,8 +66,9 @@ uint64_t histogram_at(const struct histogram *h, double share)
 
 static void put_hex(char *out, size_t digits, uint64_t value)
 {
-    for (size_t i = digits; i > 0; i--, value >>= 4)
+    for (size_t i = digits; i > 0; i--, value >>= 4) {
         out[i - 1] = "0123456789abcdef"[value & 15u];
+    }
 }
 
 static bool take_hex(const uint8_t *p, size_t digits, uint64_t *ret)
@@ -71,8 +78,9 @@ static bool take_hex(const uint8_t *p, size_t digits, uint64_t *ret)
         unsigned c = p[i], digit = c - '0';
         if (digit > 9) {
             digit = c - 'a' + 10u;
-            if (digit < 10 || digit > 15)
+            if (digit < 10 || digit > 15) {
                 return false;
+            }
         }
         value = value << 4 | digit;
     }
@@ -108,7 +116,7 @@ static uint64_t hash(uint64_t number)
 void tally_init(struct tally *t, size_t groups)
 {
     *t = (struct tally){.group_count = groups};
-    t->groups = pl_alloc(groups * sizeof *t->groups);
+    t->groups = pl_alloc(groups * sizeof(*t->groups));
 }
 
 void tally_join(struct tally *t, struct tally_reader *r)
@@ -120,7 +128,7 @@ void tally_publish(struct tally *t, uint32_t group, uint64_t stamp_ns, char mark
 {
     if (t->sent == t->cap) {
         t->cap = t->cap ? t->cap * 2 : 4096;
-        t->events = pl_realloc(t->events, t->cap * sizeof *t->events);
+        t->events = pl_realloc(t->events, t->cap * sizeof(*t->events));
     }
     struct tally_group *g = &t->groups[group];
     t->events[t->sent] = (struct tally_event){.group = group, .lacking = g->readers};
@@ -141,13 +149,16 @@ void tally_deliver(struct tally *t, struct tally_reader *r, struct tally_mark ma
     }
     r->got++;
     r->sum += hash(mark.number);
-    if (!r->counted)
+    if (!r->counted) {
         return;
+    }
     struct tally_event *e = &t->events[mark.number];
-    if (e->lacking > 0 && --e->lacking == 0)
+    if (e->lacking > 0 && --e->lacking == 0) {
         t->unfinished--;
-    if (mark.number < t->measured_from)
+    }
+    if (mark.number < t->measured_from) {
         return;
+    }
     t->deliveries++;
     t->last_ns = now;
     histogram_add(r->latency, now > mark.stamp_ns ? now - mark.stamp_ns : 0);

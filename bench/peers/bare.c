@@ -31,15 +31,18 @@ static void publish(const char *body, size_t len)
     frame[2] = (uint8_t)(len >> 8);
     frame[3] = (uint8_t)len;
     memcpy(frame + head, body, len);
-    for (size_t i = 0; i < subscriber_count; i++)
-        if (send(subscribers[i], frame, head + len, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+    for (size_t i = 0; i < subscriber_count; i++) {
+        if (send(subscribers[i], frame, head + len, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
             warn("a subscriber lost a message");
+        }
+    }
 }
 
 static void answer(int fd, const char *text)
 {
-    if (send(fd, text, strlen(text), MSG_NOSIGNAL) < 0)
+    if (send(fd, text, strlen(text), MSG_NOSIGNAL) < 0) {
         warn("an answer was not sent");
+    }
 }
 
 /* Requests come whole, for they are short and come from our own load generator. */
@@ -49,9 +52,11 @@ static void request(int fd)
     ssize_t n = recv(fd, r, REQUEST, 0);
     if (n <= 0) {
         close(fd);
-        for (size_t i = 0; i < subscriber_count; i++)
-            if (subscribers[i] == fd)
+        for (size_t i = 0; i < subscriber_count; i++) {
+            if (subscribers[i] == fd) {
                 subscribers[i] = subscribers[--subscriber_count];
+            }
+        }
         return;
     }
     r[n] = '\0';
@@ -72,23 +77,26 @@ static int listen_on(uint16_t port)
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), one = 1;
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(port)};
     at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (bind(fd, (struct sockaddr *)&at, sizeof at) != 0 || listen(fd, 4096) != 0)
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+    if (bind(fd, (struct sockaddr *)&at, sizeof(at)) != 0 || listen(fd, 4096) != 0) {
         err(1, "127.0.0.1:%u", port);
+    }
     return fd;
 }
 
 static void add(int poller, int fd)
 {
     struct epoll_event e = {.events = EPOLLIN, .data.fd = fd};
-    if (epoll_ctl(poller, EPOLL_CTL_ADD, fd, &e) != 0)
+    if (epoll_ctl(poller, EPOLL_CTL_ADD, fd, &e) != 0) {
         err(1, "epoll_ctl");
+    }
 }
 
 int main(int argc, char **argv)
 {
-    if (argc != 2)
+    if (argc != 2) {
         errx(2, "bare PORT");
+    }
     struct rlimit files;
     getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max;
@@ -106,7 +114,7 @@ int main(int argc, char **argv)
                 continue;
             }
             for (int fd; (fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK)) >= 0;) {
-                setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+                setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
                 add(poller, fd);
             }
         }
