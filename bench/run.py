@@ -8,7 +8,7 @@ file may say:
   title, about, shows          a line each; the figures that are printed, by their path in the load generator's report
   load                         its arguments (load/load.c); those of a server go before
   [servers]                    column = { kind, deflate, redis, nodes, options, and arguments of the load }
-  quick                        what --quick changes; a scenario without it is left out
+  quick                        what --quick changes, also of a server; a scenario without it, and a server with false, is left out
   sweep                        numbers of clients, a row for each
   [[goals]]                    what; value and of = "column figure"; at_most or at_least (of the quotient, if there is an of)
 """
@@ -56,10 +56,10 @@ def measure(scenario, column, tools, quick, clients=None):
     """One server, started, measured and stopped: the load generator's report."""
     server = dict(scenario["servers"][column])
     load = {**scenario["load"], **(scenario.get("quick", {}) if quick else {})}
-    slower = server.pop("quick", {})
+    of_quick = server.pop("quick", {})
     kind = server.get("kind", column)
     load.update({k: v for k, v in server.items() if k not in OF_SERVER})
-    load.update(slower if quick else {})
+    load.update(of_quick if quick else {})
     if clients:
         load["clients"] = str(clients)
     about = {k: v for k, v in server.items() if k in OF_SERVER and k != "kind"}
@@ -111,23 +111,31 @@ class Results:
                    "value": value, "of": of}
 
 
+def jobs(args, chosen):
+    """What is measured in one run, in this order: a scenario, a row of it or None, a column."""
+    for scenario in chosen:
+        for row in scenario.get("sweep", [None]):
+            for column, server in scenario["servers"].items():
+                left_out = args.quick and server.get("quick") is False
+                if not left_out and (not args.servers or server.get("kind", column) in args.servers):
+                    yield scenario, row, column
+
+
 def run(args, tools):
+    """Medians are of what there is when it is interrupted."""
     results, chosen = Results(), list(scenarios(args.scenarios, args.quick))
-    for number in range(args.runs):
-        for scenario in chosen:
-            for row in scenario.get("sweep", [None]):
-                for column in scenario["servers"]:
-                    kind = scenario["servers"][column].get("kind", column)
-                    if args.servers and kind not in args.servers:
-                        continue
-                    print(f"\r\033[Krun {number + 1} of {args.runs}: {scenario['name']} {row or ''} {column}",
-                          end="", file=sys.stderr, flush=True)
-                    try:
-                        report = measure(scenario, column, tools, args.quick, row)
-                        results.add(scenario, str(row or ""), column, report)
-                    except (RuntimeError, subprocess.TimeoutExpired) as error:
-                        print(f"\n{error}", file=sys.stderr)
-                        results.failures.append(f"{scenario['name']}, {column}: {str(error).splitlines()[0]}")
+    try:
+        for number in range(args.runs):
+            for scenario, row, column in jobs(args, chosen):
+                print(f"\r\033[Krun {number + 1} of {args.runs}: {scenario['name']} {row or ''} {column}",
+                      end="", file=sys.stderr, flush=True)
+                try:
+                    results.add(scenario, str(row or ""), column, measure(scenario, column, tools, args.quick, row))
+                except (RuntimeError, subprocess.TimeoutExpired) as error:
+                    print(f"\n{error}", file=sys.stderr)
+                    results.failures.append(f"{scenario['name']}, {column}: {str(error).splitlines()[0]}")
+    except KeyboardInterrupt:
+        results.failures.append("interrupted: figures are of fewer runs")
     print("\r\033[K", end="", file=sys.stderr)
     return results, [goal for scenario in chosen for goal in results.goals(scenario)]
 
