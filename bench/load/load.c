@@ -214,6 +214,13 @@ static bool print_faults(void)
     return f.missed || f.extra || f.mixed_up || tally.not_for_them || clients.closed;
 }
 
+/* Many events on their way, for a time: what is delivered within it counts, whenever it was published. Else events are
+ * counted to their end. */
+static bool is_steady(void)
+{
+    return !o.events && (o.window > 1 || o.unanswered);
+}
+
 static struct measured measure(void)
 {
     struct measured m = {.messages = clients.messages, .deflated = clients.deflated};
@@ -221,20 +228,26 @@ static struct measured measure(void)
     for (size_t k = 0; k < o.kind_count; k++) {
         memset(&o.kinds[k].latency, 0, sizeof(o.kinds)[k].latency);
     }
-    tally_measure(&tally);
+    size_t sent = tally.sent;
+    tally_measure(&tally, is_steady() ? 0 : sent);
     uint64_t begun = now_ns();
     double cpu = cpu_s(), own = own_cpu_s(), helpers = process_cpu_s(o.helpers, o.helper_count);
     publish_for(o.seconds, o.events);
-    drain();
+    if (!is_steady()) {
+        drain();
+    }
     m.cpu_s = cpu_s() - cpu;
     m.own_cpu_s = own_cpu_s() - own;
     m.helper_cpu_s = process_cpu_s(o.helpers, o.helper_count) - helpers;
-    m.events = tally.sent - tally.measured_from;
+    m.events = tally.sent - sent;
     m.deliveries = tally.deliveries;
     m.messages = clients.messages - m.messages;
     m.deflated = clients.deflated - m.deflated;
-    m.seconds = m.deliveries && tally.last_ns > begun ? (double)(tally.last_ns - begun) / 1e9
-                                                      : seconds_since(begun);
+    m.seconds = seconds_since(begun);
+    if (!is_steady() && m.deliveries) {
+        m.seconds = (double)(tally.last_ns - begun) / 1e9;
+    }
+    drain();
     return m;
 }
 
@@ -287,7 +300,9 @@ static void run_events(const struct usage *before)
     }
     if (o.warmup > 0) {
         publish_for(o.warmup, 0);
-        drain();
+        if (!is_steady()) {
+            drain();
+        }
     }
     struct measured m = measure();
     print_measured(&m);

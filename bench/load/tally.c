@@ -164,9 +164,9 @@ void tally_deliver(struct tally *t, struct tally_reader *r, struct tally_mark ma
     histogram_add(r->latency, now > mark.stamp_ns ? now - mark.stamp_ns : 0);
 }
 
-void tally_measure(struct tally *t)
+void tally_measure(struct tally *t, size_t from)
 {
-    t->measured_from = t->sent;
+    t->measured_from = from;
     t->deliveries = 0;
 }
 

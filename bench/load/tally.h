@@ -65,8 +65,8 @@ struct tally_mark {
 const uint8_t *tally_find(const uint8_t *p, const uint8_t *end, struct tally_mark *ret);
 void tally_deliver(struct tally *t, struct tally_reader *r, struct tally_mark mark, uint64_t now);
 
-/* From here on deliveries and latency count. */
-void tally_measure(struct tally *t);
+/* Deliveries are counted anew, of events with this number and later ones. */
+void tally_measure(struct tally *t, size_t from);
 
 /* Adds to what is wrong with this reader: events it lacks, events it has too often, and whether it has as many
  * as it should, but not the right ones. */
