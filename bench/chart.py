@@ -70,10 +70,10 @@ def bars(title, values):
     """values: {name: number}, from zero; each with its figure."""
     most, body, top = max(values.values()) or 1, [], 40
     for i, (name, value) in enumerate(values.items()):
-        y, length = top + i * 30, max(1, 430 * value / most)
-        body += [element("text", name, x=170, y=y + 15, text_anchor="end"),
-                 element("rect", x=180, y=y, width=f"{length:.1f}", height=20, rx=2, fill=COLOURS[i % len(COLOURS)]),
-                 element("text", page.number(value), x=f"{188 + length:.1f}", y=y + 15)]
+        y, length = top + i * 30, max(1, 370 * value / most)
+        body += [element("text", name, x=230, y=y + 15, text_anchor="end"),
+                 element("rect", x=240, y=y, width=f"{length:.1f}", height=20, rx=2, fill=COLOURS[i % len(COLOURS)]),
+                 element("text", page.number(value), x=f"{248 + length:.1f}", y=y + 15)]
     return frame(title, 720, top + 30 * len(values) + 10, body)
 
 

@@ -429,12 +429,3 @@ void clients_cut(struct clients *all)
     }
     all->next = 0;
 }
-
-void clients_awaken(struct clients *all)
-{
-    for (size_t i = 0; i < all->count; i++) {
-        if (all->list[i].who.kind->slow && all->list[i].state == CLIENT_OPEN) {
-            loop_add(all->list[i].fd, &all->list[i].source, EPOLLIN);
-        }
-    }
-}

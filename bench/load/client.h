@@ -48,7 +48,6 @@ void clients_init(struct clients *all, const struct options *o, const struct dia
                   struct tally *t);
 /* Begins as many as may be under way at once; true when all are open. */
 bool clients_open(struct clients *all);
-void clients_cut(struct clients *all);    /* closes every connection; clients_open begins again */
-void clients_awaken(struct clients *all); /* slow ones read from now on */
+void clients_cut(struct clients *all); /* closes every connection; clients_open begins again */
 
 #endif
