@@ -39,7 +39,7 @@ chaos: build dev ## 100 000 events handed from node to node, then ten minutes of
 	    /usr/bin/python3 test_redis_alternation.py && \
 	  PL_SECONDS=$${PL_SECONDS:-600} PL_HANDS=2 PL_FAILOVERS=6 /usr/bin/python3 test_redis_chaos.py
 
-bench: bench-tools ## Parley beside Nchan, Socket.IO, ws, Tornado and a bare loop, medians of five (an hour; ARGS=...)
+bench: bench-tools ## Parley beside Nchan, Socket.IO, ws, Tornado and a bare loop, medians of five (some 40 minutes; ARGS=...)
 	@bench/run.py $(ARGS)
 
 bench-quick: bench-tools ## the short version, about a minute

@@ -42,12 +42,12 @@ class Costs:
         self.more = (batch * many - one) / (batch - 1) if batch > 1.5 else one
         self.send = max(0.0, one - self.more)
         self.take = max(0.0, of("81-redis-intake", "parley, 1 subscriber", "cpu_us_per_event"))
-        nodes = {n: of("80-redis-nodes", f"parley, {n} node{'s' if n > 1 else ''}", "helper_cpu_us_per_event") for n in (1, 2, 4)}
-        mean_n, mean_us = statistics.mean(nodes), statistics.mean(nodes.values())
-        slope = sum((n - mean_n) * (us - mean_us) for n, us in nodes.items()) / sum((n - mean_n) ** 2 for n in nodes)
-        self.announce = max(0.5, slope)  # not below what writing to a socket costs
-        fed = of("81-redis-intake", "parley, 1 subscriber", "helper_cpu_us_per_event")
-        self.append = max(1.0, fed - self.announce)
+        redis = {n: of("81-redis-intake", column, "helper_cpu_us_per_event")
+                 for n, column in ((1, "parley, 1 subscriber"), (2, "parley, 2 nodes"), (4, "parley, 4 nodes"))}
+        mean_n, mean_us = statistics.mean(redis), statistics.mean(redis.values())
+        slope = sum((n - mean_n) * (us - mean_us) for n, us in redis.items()) / sum((n - mean_n) ** 2 for n in redis)
+        self.announce = max(0.5, slope)  # not less than writing to a socket costs
+        self.append = max(1.0, redis[1] - self.announce)
         self.bytes = of("10-idle", "parley", "bytes_per_client")
 
 
@@ -160,7 +160,7 @@ def main():
     try:
         print(assumed(results), *page.aligned(table(results, args.within)), sep="\n")
     except KeyError as missing:
-        sys.exit(f"{args.results} lacks {missing}: it takes the scenarios 10, 20, 31, 80 and 81")
+        sys.exit(f"{args.results} lacks {missing}: it takes the scenarios 10, 20, 31 and 81")
     return 0
 
 
