@@ -139,7 +139,7 @@ def table(results, within_ms=250):
                 yield row + ["none is enough"] + [""] * 6
                 continue
             nodes, replicas, p50, p99 = found
-            yield row + [page.number(nodes), page.number(viewers / nodes), str(replicas), f"{viewers * rate:.2g}",
+            yield row + [page.number(nodes), page.number(viewers / nodes), str(replicas), page.number(viewers * rate),
                          f"{p50:.0f}", f"{p99:.0f}", page.number(viewers * costs.bytes / 2**30)]
 
 

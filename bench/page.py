@@ -81,6 +81,8 @@ def markdown(table):
 
 
 def text(results):
+    if results["quick"]:
+        yield "A quick run: fewer clients, and for a shorter time, than the titles say."
     for scenario in results["scenarios"].values():
         yield ""
         yield scenario["title"]
@@ -96,7 +98,9 @@ def text(results):
 
 
 def sections(results):
-    yield f"Medians of {results['runs']} runs on {results['cpus']} CPUs, {results['machine']}; where runs differ by more than a tenth, their range."
+    of = f"Medians of {results['runs']} runs" if results["runs"] > 1 else "One run"
+    yield (f"{of} on {results['cpus']} CPUs, {results['machine']}. In brackets the range, where runs differ by more than a "
+           "tenth. A factor is by how much a goal was missed, or below 1 what is left to it.")
     yield ""
     yield from markdown(goal_rows(results["goals"]))
     for name, scenario in results["scenarios"].items():
@@ -122,7 +126,8 @@ def sections(results):
         yield ""
         yield "### Fleets, by simulation"
         yield ""
-        yield fleet.assumed(results)
+        yield ("The fewest cores that bring 99 of 100 deliveries of one channel's events to its viewers within 250 ms. Replicas are of "
+               "Redis, for announcing in its place, which Parley does not do yet. " + fleet.assumed(results))
         yield ""
         yield from markdown(table)
 
@@ -139,8 +144,8 @@ def write(results):
     chart.write(results, CHARTS)
     with open(PAGE) as f:
         page = f.read()
-    new, count = re.subn(r"(<!-- results -->\n).*?(\n<!-- end of results -->)",
-                         lambda m: m[1] + "\n".join(sections(results)) + m[2], page, flags=re.S)
+    new, count = re.subn(r"(<!-- results -->\n).*?(<!-- end of results -->)",
+                         lambda m: m[1] + "\n".join(sections(results)) + "\n" + m[2], page, flags=re.S)
     if count != 1:
         raise SystemExit(f"{PAGE}: where are the marks <!-- results --> and <!-- end of results -->?")
     with open(PAGE, "w") as f:

@@ -157,6 +157,10 @@ def tools_of(build):
     return tools
 
 
+def machine():
+    return f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}, {platform.machine()}"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--runs", type=int, help=f"medians of so many ({RUNS}; with --quick {QUICK_RUNS})")
@@ -176,7 +180,7 @@ def main():
     tools, begun, load = tools_of(args.build), time.time(), os.getloadavg()
     results, goals = run(args, tools)
     out = {"begun": int(begun), "seconds": round(time.time() - begun), "runs": args.runs, "quick": args.quick,
-           "machine": platform.platform(), "cpus": os.cpu_count(), "load_before": load, "scenarios": results.scenarios,
+           "machine": machine(), "cpus": os.cpu_count(), "load_before": load, "scenarios": results.scenarios,
            "goals": goals, "micro": micro(args, tools), "failures": results.failures}
     os.makedirs(args.out, exist_ok=True)
     with open(path, "w") as f:
