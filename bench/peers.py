@@ -18,18 +18,18 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PEERS = os.path.join(ROOT, "bench", "peers")
 SECRET = "a secret of the benchmarks, longer than 32 bytes"
 API_KEY = "an-api-key-of-the-benchmarks"
-SERVER_CPU, LOAD_CPU = 0, 1
+CPUS = sorted(os.sched_getaffinity(0))
+SERVER_CPU, LOAD_CPU = CPUS[0], CPUS[-1]
 _libc = ctypes.CDLL(None)
 
 
 def on_cpu(cpu):
-    """What a child does before exec: it dies with us, may open files, and stays on that CPU (None: on any)."""
+    """What a child does before exec: it dies with us, may open files, and stays on that CPU."""
     def prepare():
         _libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        if cpu is not None and os.cpu_count() > 1:
-            os.sched_setaffinity(0, {cpu})
+        os.sched_setaffinity(0, {cpu})
     return prepare
 
 
