@@ -485,7 +485,9 @@ static void narrow(struct sim_client *c, int channel, uint32_t topic, bool more)
     int expected;
     int status;
 
-    if (q == NULL) {
+    /* While its record is asked for again it is narrowed by what was known; nothing is delivered by that. */
+    if (q == NULL ||
+        pl_hub_asks(node_of(c)->hub, sim_user_name(c->user), (struct pl_str){NULL, 0})) {
         return;
     }
     expected = more ? sim_subscribe(node_of(c), &c->queue, channel, topic)
