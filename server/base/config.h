@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "server/base/address.h"
+
 /* Configuration: one table (config.def) is the one place where options are defined; the struct, the
  * parser, conf/parley.conf's check, --help and the environment names come from it.
  *
@@ -14,6 +16,7 @@
  *   STRING  char *                 anything
  *   LIST    struct pl_strings      the option may be repeated; each is one entry, verbatim
  *   WORDS   struct pl_strings      may be repeated; each is split at commas and blanks
+ *   NETWORKS struct pl_networks    as WORDS, each an address or a network (192.0.2.0/24)
  *   BOOL    bool                   on off true false yes no 1 0
  *   INT     int64_t                decimal, min..max
  *   BYTES   int64_t (bytes)        decimal with optional KiB, MiB, GiB (also K, M, G); min..max
@@ -22,7 +25,7 @@
  * reload: LIVE (applied in place by SIGHUP) or START (needs a restart).
  *
  * Sources, later ones win: default, file, environment PARLEY_SECTION_KEY, --set section.key=value.
- * The first entry of a LIST or WORDS from a source replaces the entries of earlier sources, further
+ * The first entry of a list (LIST, WORDS, NETWORKS) from a source replaces the entries of earlier sources, further
  * ones append. In the environment, entries of a LIST are separated by newlines. */
 
 struct pl_strings {
@@ -51,6 +54,7 @@ enum pl_algorithm {
 #define PL_OPTION_FIELD_STRING     char *
 #define PL_OPTION_FIELD_LIST       struct pl_strings
 #define PL_OPTION_FIELD_WORDS      struct pl_strings
+#define PL_OPTION_FIELD_NETWORKS   struct pl_networks
 #define PL_OPTION_FIELD_BOOL       bool
 #define PL_OPTION_FIELD_INT        int64_t
 #define PL_OPTION_FIELD_BYTES      int64_t

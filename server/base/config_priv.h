@@ -7,6 +7,7 @@ enum pl_option_type {
     PL_OPTION_STRING,
     PL_OPTION_LIST,
     PL_OPTION_WORDS,
+    PL_OPTION_NETWORKS,
     PL_OPTION_BOOL,
     PL_OPTION_INT,
     PL_OPTION_BYTES,
@@ -55,8 +56,8 @@ struct pl_option_value {
     int64_t min, max; /* INT, BYTES, DURATION */
 };
 
-/* LIST and WORDS append, the others replace. 0, or -1 if the text is not accepted (STRING, LIST and
- * WORDS accept any) and the field is as it was. */
+/* LIST, WORDS and NETWORKS append, the others replace. 0, or -1 if the text is not accepted (STRING,
+ * LIST and WORDS accept any) and the field is as it was. */
 int pl_config__set(const struct pl_option_value *opt, void *field, const char *text);
 
 bool pl_config__is_list(const struct pl_option_value *opt);

@@ -52,6 +52,7 @@ static const char *const *words_of(enum pl_option_type type)
     case PL_OPTION_STRING:
     case PL_OPTION_LIST:
     case PL_OPTION_WORDS:
+    case PL_OPTION_NETWORKS:
     case PL_OPTION_INT:
     case PL_OPTION_BYTES:
     case PL_OPTION_DURATION:
@@ -82,21 +83,61 @@ static void strings_clear(struct pl_strings *list)
     *list = (struct pl_strings){0};
 }
 
-static void append_words(struct pl_strings *list, const char *text)
+/* The next word behind *text, which is moved to it; 0: there is none. */
+static size_t next_word(const char **text)
 {
     static const char separators[] = ", \t\r\n";
 
-    for (;;) {
-        size_t len;
+    *text += strspn(*text, separators);
+    return strcspn(*text, separators);
+}
 
-        text += strspn(text, separators);
-        len = strcspn(text, separators);
-        if (len == 0) {
-            return;
-        }
+static void append_words(struct pl_strings *list, const char *text)
+{
+    size_t len;
+
+    while ((len = next_word(&text)) > 0) {
         strings_append(list, text, len);
         text += len;
     }
+}
+
+static void networks_append(struct pl_networks *list, const struct pl_network *items, size_t count)
+{
+    if (count > 0) {
+        list->items = pl_realloc(list->items, (list->count + count) * sizeof(*list->items));
+        memcpy(list->items + list->count, items, count * sizeof(*items));
+        list->count += count;
+    }
+}
+
+static void networks_clear(struct pl_networks *list)
+{
+    free(list->items);
+    *list = (struct pl_networks){0};
+}
+
+/* All or none. */
+static int append_networks(struct pl_networks *list, const char *text)
+{
+    struct pl_networks read = {0};
+    size_t len;
+    bool good = true;
+
+    while (good && (len = next_word(&text)) > 0) {
+        struct pl_network n;
+
+        good = pl_network_parse(text, len, &n);
+        if (good) {
+            networks_append(&read, &n, 1);
+        }
+        text += len;
+    }
+    if (good) {
+        networks_append(list, read.items, read.count);
+    }
+    networks_clear(&read);
+    return good ? 0 : -1;
 }
 
 static int find_word(const char *const *words, const char *text)
@@ -163,6 +204,8 @@ int pl_config__set(const struct pl_option_value *opt, void *field, const char *t
     case PL_OPTION_WORDS:
         append_words(field, text);
         return 0;
+    case PL_OPTION_NETWORKS:
+        return append_networks(field, text);
     case PL_OPTION_INT:
     case PL_OPTION_BYTES:
     case PL_OPTION_DURATION:
@@ -177,9 +220,14 @@ int pl_config__set(const struct pl_option_value *opt, void *field, const char *t
     return set_word(opt, field, text);
 }
 
-bool pl_config__is_list(const struct pl_option_value *opt)
+static bool is_strings(const struct pl_option_value *opt)
 {
     return opt->type == PL_OPTION_LIST || opt->type == PL_OPTION_WORDS;
+}
+
+bool pl_config__is_list(const struct pl_option_value *opt)
+{
+    return is_strings(opt) || opt->type == PL_OPTION_NETWORKS;
 }
 
 static size_t scalar_size(enum pl_option_type type)
@@ -189,8 +237,10 @@ static size_t scalar_size(enum pl_option_type type)
 
 void pl_config__clear(const struct pl_option_value *opt, void *field)
 {
-    if (pl_config__is_list(opt)) {
+    if (is_strings(opt)) {
         strings_clear(field);
+    } else if (opt->type == PL_OPTION_NETWORKS) {
+        networks_clear(field);
     } else if (opt->type == PL_OPTION_STRING) {
         free(*(char **)field);
         *(char **)field = NULL;
@@ -202,12 +252,16 @@ void pl_config__clear(const struct pl_option_value *opt, void *field)
 void pl_config__copy(const struct pl_option_value *opt, void *into, const void *from)
 {
     pl_config__clear(opt, into);
-    if (pl_config__is_list(opt)) {
+    if (is_strings(opt)) {
         const struct pl_strings *list = from;
 
         for (size_t i = 0; i < list->count; i++) {
             strings_append(into, list->items[i], strlen(list->items[i]));
         }
+    } else if (opt->type == PL_OPTION_NETWORKS) {
+        const struct pl_networks *list = from;
+
+        networks_append(into, list->items, list->count);
     } else if (opt->type == PL_OPTION_STRING) {
         *(char **)into = pl_strdup(*(char *const *)from);
     } else {
@@ -228,10 +282,26 @@ static bool strings_equal(const struct pl_strings *a, const struct pl_strings *b
     return true;
 }
 
+static bool networks_equal(const struct pl_networks *a, const struct pl_networks *b)
+{
+    if (a->count != b->count) {
+        return false;
+    }
+    for (size_t i = 0; i < a->count; i++) {
+        if (memcmp(&a->items[i], &b->items[i], sizeof(a->items[i])) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 bool pl_config__equal(const struct pl_option_value *opt, const void *a, const void *b)
 {
-    if (pl_config__is_list(opt)) {
+    if (is_strings(opt)) {
         return strings_equal(a, b);
+    }
+    if (opt->type == PL_OPTION_NETWORKS) {
+        return networks_equal(a, b);
     }
     if (opt->type == PL_OPTION_STRING) {
         return strcmp(*(char *const *)a, *(char *const *)b) == 0;
@@ -271,7 +341,10 @@ void pl_config__accepted(const struct pl_option_value *opt, char *out, size_t si
 
     if (words_of(opt->type)) {
         join_words(words_of(opt->type), out, size);
-    } else if (pl_config__is_list(opt) || opt->type == PL_OPTION_STRING) {
+    } else if (opt->type == PL_OPTION_NETWORKS) {
+        snprintf(out, size,
+                 "addresses and networks such as 10.0.0.0/8, 192.0.2.1 or 2001:db8::/32");
+    } else if (is_strings(opt) || opt->type == PL_OPTION_STRING) {
         snprintf(out, size, "any text");
     } else {
         format_number(units_of(opt->type), opt->min, min, sizeof(min));

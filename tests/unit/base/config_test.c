@@ -144,6 +144,26 @@ static void words_are_split_at_commas_and_blanks(void **state)
     assert_string_equal(cfg->auth_allowed_origins.items[3], "https://d");
 }
 
+static void networks_are_read_as_such(void **state)
+{
+    struct pl_address inside, outside;
+
+    (void)state;
+    assert_true(pl_address_parse("10.9.9.9", 8, &inside));
+    assert_true(pl_address_parse("11.0.0.0", 8, &outside));
+    assert_int_equal(load_text("[server]\ntrusted_proxies = 192.0.2.1, 10.0.0.0/8\n"
+                               "trusted_proxies = 2001:db8::/32\n"),
+                     0);
+    assert_int_equal(cfg->server_trusted_proxies.count, 3);
+    assert_true(pl_networks_have(&cfg->server_trusted_proxies, &inside));
+    assert_false(pl_networks_have(&cfg->server_trusted_proxies, &outside));
+    assert_int_equal(load_set("server.trusted_proxies="), 0);
+    assert_int_equal(cfg->server_trusted_proxies.count, 0);
+    assert_int_equal(load_text("[server]\ntrusted_proxies = 192.0.2.1 10.0.0.1/8\n"), -1);
+    assert_error("p.conf:2: server.trusted_proxies = \"192.0.2.1 10.0.0.1/8\": expected addresses "
+                 "and networks such as 10.0.0.0/8, 192.0.2.1 or 2001:db8::/32");
+}
+
 static void errors_name_place_option_value_and_what_is_accepted(void **state)
 {
     static const char *const pairs[] = {"PARLEY_TRANSPORT_PHASE", "both", NULL};
@@ -321,7 +341,7 @@ static const char *another_value(const struct pl_option_info *info)
     static const char *const values[][2] = {
         {"INT", "1"},           {"BYTES", "100KiB"},    {"DURATION", "70s"},
         {"PHASE", "longpoll"},  {"ALGORITHM", "ES512"}, {"LOG_LEVEL", "error"},
-        {"LOG_FORMAT", "json"},
+        {"LOG_FORMAT", "json"}, {"NETWORKS", "::1"},
     };
 
     for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
@@ -369,7 +389,7 @@ static void applying_copies_live_options_and_names_the_first_other(void **state)
     cfg = NULL;
     assert_int_equal(
         load_text("[auth]\napi_key = new\napi_key = newer\n[transport]\nsunset = soon\n"
-                  "phase = websocket\n[queue]\nttl = 9s\n"),
+                  "phase = websocket\n[queue]\nttl = 9s\n[server]\ntrusted_proxies = ::/0\n"),
         0);
     pl_config_apply_live(into, cfg, &ignored);
     assert_null(ignored);
@@ -379,6 +399,7 @@ static void applying_copies_live_options_and_names_the_first_other(void **state)
     assert_string_equal(into->transport_sunset, "soon");
     assert_int_equal(into->transport_phase, PL_PHASE_WEBSOCKET);
     assert_int_equal(into->queue_ttl, 9000);
+    assert_int_equal(into->server_trusted_proxies.count, 1);
 
     assert_int_equal(load_text("[bus]\nurl = redis:\n[server]\nnode = b\n[queue]\nttl = 8s\n"), 0);
     pl_config_apply_live(into, cfg, &ignored);
@@ -453,6 +474,7 @@ int main(void)
         cmocka_unit_test_teardown(later_sources_win, release),
         cmocka_unit_test_teardown(a_list_from_a_later_source_replaces_the_earlier, release),
         cmocka_unit_test_teardown(a_list_keeps_each_entry_verbatim, release),
+        cmocka_unit_test_teardown(networks_are_read_as_such, release),
         cmocka_unit_test_teardown(words_are_split_at_commas_and_blanks, release),
         cmocka_unit_test_teardown(errors_name_place_option_value_and_what_is_accepted, release),
         cmocka_unit_test_teardown(an_unknown_option_names_the_nearest, release),
