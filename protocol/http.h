@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "protocol/value.h"
+#include "server/base/address.h"
 
 /* HTTP/1.1 request heads and bodies (RFC 9110, 9112), pure: bytes in, structs out. Strict where
  * leniency lets two parsers disagree (request smuggling), so refused with an error, after which the
@@ -73,6 +74,12 @@ size_t pl_http_header_count(const struct pl_http_head *h, const char *name);
 /* Does a comma-separated header, in any of its occurrences, hold this token? (case-insensitive;
  * name and token in lower case) */
 bool pl_http_header_has_token(const struct pl_http_head *h, const char *name, const char *token);
+
+/* Whose request this is, by the X-Forwarded-For of a trusted proxy: read from the right, over all its
+ * lines, the first address that is no trusted proxy's; if all are, the leftmost. An entry that is no
+ * address ends it at the one behind. False: there is none to read. */
+bool pl_http_forwarded_for(const struct pl_http_head *h, const struct pl_networks *trusted,
+                           struct pl_address *ret);
 
 /* The value of the first `name=` in a query string or form, percent-decoded ('+' is a blank) into
  * the arena. false: absent. *ret_bad: present, but the escapes are malformed or decode to invalid
