@@ -3,8 +3,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "protocol/proxy_header.h"
 #include "protocol/status.h"
 #include "server/base/alloc.h"
+#include "server/base/log.h"
 #include "server/base/metrics.h"
 #include "server/net/net_priv.h"
 
@@ -146,6 +148,81 @@ static size_t begin_body(struct pl_http_conn *c, const struct pl_http_head *head
     return r == 0 ? head_size + used : len;
 }
 
+/* ---- whose it is ---- */
+
+static void name_client(struct pl_http_conn *c, const struct pl_address *client)
+{
+    const char *proxy = c->peer->peer.ip;
+
+    c->peer = pl_peer__take(c->net, c->peer->peer.listener, client);
+    pl_log(PL_LOG_DEBUG, "client_named", PL_STR("client", c->peer->peer.ip),
+           PL_STR("proxy", proxy));
+}
+
+/* A trusted proxy forwards for many on one connection, so what it says holds for one request. PL_OK,
+ * or the status of a limit the client is over. */
+static int read_forwarded(struct pl_http_conn *c, const struct pl_http_head *head)
+{
+    struct pl_address client;
+
+    if (!pl_peer__is_proxy(c->net, c->peer) ||
+        !pl_http_forwarded_for(head, &config(c)->server_trusted_proxies, &client)) {
+        return PL_OK;
+    }
+    c->proxy = c->peer;
+    name_client(c, &client);
+    return pl_peer__check_per_ip(c->net, c->peer);
+}
+
+static void forget_forwarded(struct pl_http_conn *c)
+{
+    if (c->proxy) {
+        pl_peer__drop(c->net, c->peer);
+        c->peer = c->proxy;
+        c->proxy = NULL;
+    }
+}
+
+static void become_client(struct pl_http_conn *c, const struct pl_address *client)
+{
+    struct pl_net *n = c->net;
+    struct pl_peer_entry *proxy = c->peer;
+
+    name_client(c, client);
+    pl_peer__drop(n, proxy);
+    if (c->refuse_status == PL_OK) {
+        c->refuse_status = (int16_t)pl_peer__check_per_ip(n, c->peer);
+        n->refusing += c->refuse_status != PL_OK;
+        if (n->refusing > PL_MAX_REFUSING) {
+            pl_http__doom(c);
+        }
+    }
+}
+
+/* Whoever may send the header must: without it the client's address would be the proxy's, and the
+ * proxy's limits the client's. */
+static size_t on_proxy_bytes(struct pl_http_conn *c, const char *data, size_t len)
+{
+    struct pl_proxy_header h;
+    const char *reason = NULL;
+    const int r = pl_proxy_header_parse(data, len, &h, &reason);
+
+    if (r == PL_PROXY_MORE) {
+        return 0;
+    }
+    if (r < 0) {
+        pl_log(PL_LOG_WARN, "proxy_header_refused", PL_STR("proxy", c->peer->peer.ip),
+               PL_STR("reason", reason));
+        pl_http__doom(c);
+        return len;
+    }
+    c->phase = PL_CONN_HEAD; /* its timer goes on */
+    if (h.command == PL_PROXY_CLIENT) {
+        become_client(c, &h.client);
+    }
+    return h.size;
+}
+
 static size_t begin_request(struct pl_http_conn *c, const struct pl_http_head *head,
                             const char *data, size_t head_size, size_t len)
 {
@@ -157,6 +234,11 @@ static size_t begin_request(struct pl_http_conn *c, const struct pl_http_head *h
     c->http_1_0 = head->minor == 0;
     if (c->refuse_status) {
         refuse(c, head, c->refuse_status, NULL);
+        return len;
+    }
+    r = read_forwarded(c, head);
+    if (r != PL_OK) {
+        refuse(c, head, r, NULL);
         return len;
     }
     r = pl_http_websocket_handshake(head, &reason);
@@ -231,15 +313,22 @@ static size_t on_body_bytes(struct pl_http_conn *c, const char *data, size_t len
     return r == 0 ? used : len;
 }
 
+/* By the phases that read. */
+static size_t (*const on_phase_bytes[])(struct pl_http_conn *c, const char *data, size_t len) = {
+    [PL_CONN_PROXY] = on_proxy_bytes,
+    [PL_CONN_HEAD] = on_head_bytes,
+    [PL_CONN_BODY] = on_body_bytes,
+};
+
 /* Takes as many bytes as it can use now; returns how many. */
 static size_t consume(struct pl_http_conn *c, const char *data, size_t len)
 {
     size_t at = 0;
 
     c->consuming = true;
-    while (at < len && (c->phase == PL_CONN_HEAD || c->phase == PL_CONN_BODY)) {
-        size_t used = c->phase == PL_CONN_HEAD ? on_head_bytes(c, data + at, len - at)
-                                               : on_body_bytes(c, data + at, len - at);
+    while (at < len && c->phase <= PL_CONN_BODY) {
+        size_t used = on_phase_bytes[c->phase](c, data + at, len - at);
+
         if (used == 0) {
             break;
         }
@@ -286,6 +375,7 @@ static void on_bytes(struct pl_http_conn *c, const char *data, size_t len)
 void pl_http__answered(struct pl_http_conn *c)
 {
     enter_phase(c, PL_CONN_HEAD);
+    forget_forwarded(c);
     if (!c->keep_alive || c->net->stopping) {
         enter_phase(c, PL_CONN_LINGER);
         drop_input(c);
@@ -356,6 +446,8 @@ void pl_http__adopt(struct pl_net *n, int fd, struct pl_peer_entry *peer, int re
 
     c->net = n;
     c->peer = peer;
+    c->phase = config(c)->server_proxy_protocol && pl_peer__is_proxy(n, peer) ? PL_CONN_PROXY
+                                                                              : PL_CONN_HEAD;
     c->refuse_status = (int16_t)refuse_status;
     c->job.fn = on_job;
     pl_list_init(&c->job.node);
@@ -381,8 +473,9 @@ static void on_closed(struct pl_http_conn *c)
     c->wsi = NULL; /* libwebsockets has cleared its pointer to c, too */
     pl_list_remove(&c->node);
     n->refusing -= c->refuse_status != 0;
+    forget_forwarded(c);
     if (c->peer) {
-        pl_peer__drop(n, c->peer);
+        pl_peer__leave(n, c->peer);
     }
     pl_metric_set(PL_S_CONN_HTTP, --n->http_count);
     pl_net__later(n, &c->job);
@@ -410,7 +503,7 @@ void pl_http__stop_all(struct pl_net *n)
     pl_list_foreach_safe(it, &n->http) {
         struct pl_http_conn *c = pl_container_of(it, struct pl_http_conn, node);
 
-        if (c->phase == PL_CONN_HEAD && c->in.len == 0) {
+        if (c->phase <= PL_CONN_HEAD && c->in.len == 0) {
             pl_http__doom(c);
         }
     }
@@ -431,6 +524,11 @@ void pl_http_set_user(struct pl_http_conn *c, void *user)
 void *pl_http_user(const struct pl_http_conn *c)
 {
     return c->user;
+}
+
+const struct pl_peer *pl_http_peer(const struct pl_http_conn *c)
+{
+    return &c->peer->peer;
 }
 
 bool pl_http_has_left(const struct pl_http_conn *c)

@@ -75,6 +75,10 @@ void pl_http__hand_over(struct pl_http_conn *c)
     pl_buf_append(&bytes, c->in.data, c->in.len);
     pl_buf_done(&c->in);
     c->peer = NULL;
+    if (c->proxy) {
+        pl_peer__drop(c->net, c->proxy); /* the whole connection is the client's now */
+        c->proxy = NULL;
+    }
     pl_ws__adopt(c->net, fd, peer, hs, &bytes);
     pl_buf_done(&bytes);
 }

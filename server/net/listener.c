@@ -1,6 +1,5 @@
 #define _GNU_SOURCE /* accept4 */
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
@@ -24,114 +23,37 @@ enum {
     ACCEPT_BATCH = 64,
     /* When the process or the system is out of file descriptors. */
     ACCEPT_PAUSE_MS = 100,
-    /* Connections over a limit that get a 503 at the same time; more are just closed. */
-    MAX_REFUSING = 32,
 };
-
-/* ---- peers ---- */
-
-static bool peer_eq(const struct pl_map_node *node, const void *key, size_t len)
-{
-    const struct pl_peer_entry *e = pl_container_of(node, struct pl_peer_entry, node);
-
-    return strlen(e->key) == len && memcmp(e->key, key, len) == 0;
-}
-
-static struct pl_peer_entry *peer_take(struct pl_net *n, const struct pl_peer *p)
-{
-    char key[sizeof(((struct pl_peer_entry *)0)->key)];
-    struct pl_map_node *node;
-    struct pl_peer_entry *e;
-    size_t len = (size_t)snprintf(key, sizeof(key), "%d%s", p->listener, p->ip);
-
-    node = pl_map_find(&n->peers, key, len);
-    if (node) {
-        e = pl_container_of(node, struct pl_peer_entry, node);
-    } else {
-        e = pl_alloc(sizeof(*e));
-        memcpy(e->key, key, len + 1);
-        e->peer = *p;
-        pl_map_insert(&n->peers, &e->node, key, len);
-    }
-    e->connections++;
-    n->main_connections += p->listener == PL_LISTENER_MAIN;
-    return e;
-}
-
-void pl_peer__drop(struct pl_net *n, struct pl_peer_entry *e)
-{
-    n->main_connections -= e->peer.listener == PL_LISTENER_MAIN;
-    if (--e->connections == 0) {
-        pl_map_remove(&n->peers, &e->node);
-        free(e);
-    }
-}
-
-static void peer_describe(const struct sockaddr_storage *ss, enum pl_listener which,
-                          struct pl_peer *ret)
-{
-    *ret = (struct pl_peer){.listener = which};
-    if (ss->ss_family == AF_INET) {
-        const struct in_addr *a = &((const struct sockaddr_in *)ss)->sin_addr;
-
-        inet_ntop(AF_INET, a, ret->ip, sizeof(ret->ip));
-        ret->loopback = ntohl(a->s_addr) >> 24 == 127;
-    } else if (ss->ss_family == AF_INET6) {
-        const struct in6_addr *a = &((const struct sockaddr_in6 *)ss)->sin6_addr;
-        bool mapped = IN6_IS_ADDR_V4MAPPED(a);
-
-        if (mapped) {
-            inet_ntop(AF_INET, a->s6_addr + 12, ret->ip, sizeof(ret->ip));
-        } else {
-            inet_ntop(AF_INET6, a, ret->ip, sizeof(ret->ip));
-        }
-        ret->loopback = mapped ? a->s6_addr[12] == 127 : IN6_IS_ADDR_LOOPBACK(a);
-    }
-}
 
 /* ---- accepting ---- */
 
-/* Operators get in when clients have filled the server: the internal listener has no limit but
- * the descriptors. */
-static bool over_limit(struct pl_net *n, const struct pl_peer_entry *e)
+/* A family that is neither IPv4 nor IPv6 gives the address that is none (::). */
+static struct pl_address address_of(const struct sockaddr_storage *ss)
 {
-    int64_t limit = n->o.cfg->limits_connections, per_ip = n->o.cfg->limits_connections_per_ip;
-
-    if (e->peer.listener != PL_LISTENER_MAIN) {
-        return false;
+    if (ss->ss_family == AF_INET) {
+        return pl_address_v4((const uint8_t *)&((const struct sockaddr_in *)ss)->sin_addr);
     }
-    if (limit == 0 || limit > n->max_connections) {
-        limit = n->max_connections;
+    if (ss->ss_family == AF_INET6) {
+        return pl_address_v6(((const struct sockaddr_in6 *)ss)->sin6_addr.s6_addr);
     }
-    if (n->main_connections > limit) {
-        pl_metric_add(PL_S_REFUSED_CONNECTIONS, 1);
-        return true;
-    }
-    if (per_ip > 0 && e->connections > per_ip) {
-        pl_metric_add(PL_S_REFUSED_PER_IP, 1);
-        return true;
-    }
-    return false;
+    return (struct pl_address){0};
 }
 
 static void on_connection(struct pl_listening *l, int fd, const struct sockaddr_storage *ss)
 {
     struct pl_net *n = l->net;
-    struct pl_peer p;
-    struct pl_peer_entry *e;
+    const struct pl_address address = address_of(ss);
+    struct pl_peer_entry *e = pl_peer__enter(n, l->which, &address);
+    const int status = pl_peer__check_limits(n, e);
     int one = 1;
 
-    peer_describe(ss, l->which, &p);
-    e = peer_take(n, &p);
     pl_metric_add(PL_S_ACCEPTED, 1);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-    if (!over_limit(n, e)) {
-        pl_http__adopt(n, fd, e, 0);
-    } else if (n->refusing < MAX_REFUSING) {
-        pl_http__adopt(n, fd, e, PL_ERR_OVERLOADED);
+    if (status == PL_OK || n->refusing < PL_MAX_REFUSING) {
+        pl_http__adopt(n, fd, e, status);
     } else {
         close(fd);
-        pl_peer__drop(n, e);
+        pl_peer__leave(n, e);
     }
 }
 
@@ -171,7 +93,7 @@ static void on_pause_over(struct pl_timer *t)
 
 void pl_listener__init(struct pl_net *n)
 {
-    pl_map_init(&n->peers, peer_eq);
+    pl_peer__init(n);
     for (int i = 0; i < 2; i++) {
         n->listening[i] = (struct pl_listening){.net = n, .which = (enum pl_listener)i, .fd = -1};
         pl_timer_init(&n->listening[i].pause, on_pause_over);

@@ -28,8 +28,12 @@ enum pl_listener {
     PL_LISTENER_INTERNAL
 };
 
+/* The client, as far as is known: whom the socket is connected to, or whom a proxy of
+ * server.trusted_proxies names (by PROXY protocol for the connection, by X-Forwarded-For for a
+ * request). */
 struct pl_peer {
-    char ip[46]; /* text, for limits and logs */
+    struct pl_address address;
+    char ip[PL_ADDRESS_TEXT]; /* the same as text */
     bool loopback;
     enum pl_listener listener;
 };
@@ -88,6 +92,9 @@ void pl_http_reply(struct pl_http_conn *c, const struct pl_http_answer *a);
  * cases where acting for one that has gone elsewhere would do harm. */
 bool pl_http_has_left(const struct pl_http_conn *c);
 
+/* Whose request it is; while its answer is due. */
+const struct pl_peer *pl_http_peer(const struct pl_http_conn *c);
+
 /* The upper layer's own pointer, NULL at first; for the request that waits. */
 void pl_http_set_user(struct pl_http_conn *c, void *user);
 void *pl_http_user(const struct pl_http_conn *c);
@@ -120,8 +127,8 @@ struct pl_ws_handler {
 };
 
 void *pl_ws_user(const struct pl_ws_conn *c);
-const struct pl_peer *pl_ws_peer(const struct pl_ws_conn *c);
-bool pl_ws_has_left(const struct pl_ws_conn *c);   /* as pl_http_has_left */
+const struct pl_peer *pl_ws_peer(const struct pl_ws_conn *c); /* as pl_http_peer, all its life */
+bool pl_ws_has_left(const struct pl_ws_conn *c);              /* as pl_http_has_left */
 bool pl_ws_compresses(const struct pl_ws_conn *c); /* permessage-deflate was negotiated */
 
 /* Sends one frame (the compressed form where negotiated; its codec is the connection's) with one

@@ -24,7 +24,6 @@ struct pl_job {
 /* One address on one listener, counted while connections from it are open. */
 struct pl_peer_entry {
     struct pl_map_node node;
-    char key[48]; /* the listener's digit, then the address */
     uint32_t connections;
     struct pl_peer peer;
 };
@@ -95,7 +94,28 @@ void pl_listener__init(struct pl_net *n);
 int pl_listener__open(struct pl_net *n, enum pl_listener which, const char *address, char *err,
                       size_t err_size);
 void pl_listener__close(struct pl_net *n, enum pl_listener which);
+
+enum {
+    /* Connections over a limit that get a 503 at the same time; more are just closed. */
+    PL_MAX_REFUSING = 32,
+};
+
+/* peer.c. Takes the entry of an address, for a connection that holds it until it is dropped. */
+void pl_peer__init(struct pl_net *n);
+struct pl_peer_entry *pl_peer__take(struct pl_net *n, enum pl_listener listener,
+                                    const struct pl_address *address);
 void pl_peer__drop(struct pl_net *n, struct pl_peer_entry *e);
+/* The same at a connection's beginning and end, which limits.connections counts. */
+struct pl_peer_entry *pl_peer__enter(struct pl_net *n, enum pl_listener listener,
+                                     const struct pl_address *address);
+void pl_peer__leave(struct pl_net *n, struct pl_peer_entry *e);
+/* Does its word on a client's address count? On the main listener only. */
+bool pl_peer__is_proxy(const struct pl_net *n, const struct pl_peer_entry *e);
+/* PL_OK, or the status to refuse with, counted: for a new connection, and for one whose client is
+ * known only now. Trusted proxies have no limit per address, and the internal listener has none at
+ * all: operators get in when clients have filled the server. */
+int pl_peer__check_limits(const struct pl_net *n, const struct pl_peer_entry *e);
+int pl_peer__check_per_ip(const struct pl_net *n, const struct pl_peer_entry *e);
 
 /* http_conn.c. A new connection on fd, which it owns from here on. refuse_status: 0, or the
  * status its first request is refused with. */
@@ -117,6 +137,7 @@ struct pl_handshake {
 };
 
 enum pl_http_phase {
+    PL_CONN_PROXY,    /* waits for the PROXY protocol header of a trusted proxy */
     PL_CONN_HEAD,     /* waits for a request, or for the rest of its head */
     PL_CONN_BODY,     /* waits for the rest of a body */
     PL_CONN_ANSWER,   /* the upper layer's answer is due */
@@ -139,7 +160,8 @@ bool pl_net__has_left(struct lws *wsi);
 struct pl_http_conn {
     struct pl_net *net;
     struct lws *wsi;
-    struct pl_peer_entry *peer;
+    struct pl_peer_entry *peer;  /* the client's; NULL when handed over */
+    struct pl_peer_entry *proxy; /* who forwarded the request in hand for it; NULL: nobody */
     void *user;
     struct pl_list node;
     struct pl_job job;

@@ -165,7 +165,7 @@ static void on_closed(struct lws *wsi, struct pl_ws_conn *c)
     pl_timer_cancel(n->o.wheel, &c->timer);
     n->o.ws->closed(n->o.arg, c, code, by_peer);
     pl_list_remove(&c->node);
-    pl_peer__drop(n, c->peer);
+    pl_peer__leave(n, c->peer);
     pl_metric_set(PL_S_CONN_WEBSOCKET, --n->ws_count);
     pl_net__later(n, &c->job);
     pl_net__check_stopped(n);
@@ -263,7 +263,7 @@ static void never_opened(struct pl_ws_conn *c, bool alive)
         lws_set_timeout(c->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_SYNC);
     }
     n->o.ws->failed(n->o.arg, c->user);
-    pl_peer__drop(n, c->peer);
+    pl_peer__leave(n, c->peer);
     free(c);
 }
 

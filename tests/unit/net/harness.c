@@ -23,6 +23,14 @@ static struct pl_buf received;
 
 /* ---- the application ---- */
 
+/* Clients are on loopback, but for those that a proxy names. */
+static void note_client(struct harness *h, const struct pl_peer *peer)
+{
+    snprintf(h->client, sizeof(h->client), "%s", peer->ip);
+    assert_int_equal(peer->loopback,
+                     strncmp(peer->ip, "127.", 4) == 0 || strcmp(peer->ip, "::1") == 0);
+}
+
 static void reply(struct pl_http_conn *c, int status, const void *body, size_t len, bool end)
 {
     pl_http_reply(
@@ -32,8 +40,8 @@ static void reply(struct pl_http_conn *c, int status, const void *body, size_t l
 static int64_t on_max_body(void *arg, struct pl_http_conn *c, const struct pl_http_head *head,
                            const struct pl_peer *peer)
 {
-    (void)arg, (void)c;
-    assert_true(peer->loopback);
+    (void)c;
+    note_client(arg, peer);
     return pl_str_eq(head->path, PL_LIT("/secret")) ? PL_ERR_UNAUTHORIZED : 1000;
 }
 
@@ -43,6 +51,9 @@ static void on_request(void *arg, struct pl_http_conn *c, const struct pl_http_r
     struct pl_buf out = {0};
 
     h->requests++;
+    note_client(h, &rq->peer);
+    assert_ptr_not_equal(pl_http_peer(c), &rq->peer);
+    assert_string_equal(pl_http_peer(c)->ip, rq->peer.ip);
     if (pl_str_eq(rq->head.path, PL_LIT("/hold"))) {
         h->held[h->held_count++] = c;
         return;
@@ -117,7 +128,7 @@ static void on_opened(void *arg, struct pl_ws_conn *c, void *user)
 
     assert_ptr_equal(user, h);
     assert_ptr_equal(pl_ws_user(c), h);
-    assert_true(pl_ws_peer(c)->loopback);
+    note_client(h, pl_ws_peer(c));
     h->ws = c;
     h->ws_opened++;
 }

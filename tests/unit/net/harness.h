@@ -39,6 +39,7 @@ struct harness {
     int refused; /* calls of refuse */
     int refusal; /* and the status of the last */
     bool refusal_had_head;
+    char client[PL_ADDRESS_TEXT]; /* whose the last request or WebSocket was */
     struct pl_http_conn *upgrading;
     struct pl_ws_conn *ws; /* the one opened last */
     int ws_opened, ws_failed, ws_messages, ws_closed, ws_pongs, ws_writables;

@@ -1,0 +1,103 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "protocol/status.h"
+#include "server/base/alloc.h"
+#include "server/base/metrics.h"
+#include "server/net/net_priv.h"
+
+/* A client's address costs its connection a pointer: all connections from one address share an
+ * entry, which counts them. */
+
+struct key {
+    uint8_t listener;
+    struct pl_address address;
+};
+_Static_assert(sizeof(struct key) == 17, "no gaps: it is hashed by its bytes");
+
+static bool same(const struct pl_map_node *node, const void *key, size_t len)
+{
+    const struct pl_peer *p = &pl_container_of(node, struct pl_peer_entry, node)->peer;
+    const struct key k = {(uint8_t)p->listener, p->address};
+
+    return len == sizeof(k) && memcmp(&k, key, len) == 0;
+}
+
+void pl_peer__init(struct pl_net *n)
+{
+    pl_map_init(&n->peers, same);
+}
+
+struct pl_peer_entry *pl_peer__take(struct pl_net *n, enum pl_listener listener,
+                                    const struct pl_address *address)
+{
+    const struct key k = {(uint8_t)listener, *address};
+    struct pl_map_node *node = pl_map_find(&n->peers, &k, sizeof(k));
+    struct pl_peer_entry *e;
+
+    if (node) {
+        e = pl_container_of(node, struct pl_peer_entry, node);
+    } else {
+        e = pl_alloc(sizeof(*e));
+        e->peer.listener = listener;
+        e->peer.address = *address;
+        e->peer.loopback = pl_address_is_loopback(address);
+        pl_address_text(address, e->peer.ip);
+        pl_map_insert(&n->peers, &e->node, &k, sizeof(k));
+    }
+    e->connections++;
+    return e;
+}
+
+void pl_peer__drop(struct pl_net *n, struct pl_peer_entry *e)
+{
+    if (--e->connections == 0) {
+        pl_map_remove(&n->peers, &e->node);
+        free(e);
+    }
+}
+
+struct pl_peer_entry *pl_peer__enter(struct pl_net *n, enum pl_listener listener,
+                                     const struct pl_address *address)
+{
+    n->main_connections += listener == PL_LISTENER_MAIN;
+    return pl_peer__take(n, listener, address);
+}
+
+void pl_peer__leave(struct pl_net *n, struct pl_peer_entry *e)
+{
+    n->main_connections -= e->peer.listener == PL_LISTENER_MAIN;
+    pl_peer__drop(n, e);
+}
+
+bool pl_peer__is_proxy(const struct pl_net *n, const struct pl_peer_entry *e)
+{
+    return e->peer.listener == PL_LISTENER_MAIN &&
+           pl_networks_have(&n->o.cfg->server_trusted_proxies, &e->peer.address);
+}
+
+int pl_peer__check_per_ip(const struct pl_net *n, const struct pl_peer_entry *e)
+{
+    const int64_t limit = n->o.cfg->limits_connections_per_ip;
+
+    if (limit == 0 || e->connections <= limit || e->peer.listener != PL_LISTENER_MAIN ||
+        pl_peer__is_proxy(n, e)) {
+        return PL_OK;
+    }
+    pl_metric_add(PL_S_REFUSED_PER_IP, 1);
+    return PL_ERR_OVERLOADED;
+}
+
+int pl_peer__check_limits(const struct pl_net *n, const struct pl_peer_entry *e)
+{
+    int64_t limit = n->o.cfg->limits_connections;
+
+    if (limit == 0 || limit > n->max_connections) {
+        limit = n->max_connections;
+    }
+    if (e->peer.listener == PL_LISTENER_MAIN && n->main_connections > limit) {
+        pl_metric_add(PL_S_REFUSED_CONNECTIONS, 1);
+        return PL_ERR_OVERLOADED;
+    }
+    return pl_peer__check_per_ip(n, e);
+}
