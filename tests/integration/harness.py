@@ -222,6 +222,9 @@ def settle():
 class Server:
     """One parleyd. Options are keywords with the dot written as two underscores: queue__ttl="2s"."""
 
+    connection = http.client.HTTPConnection
+    tls = None  # the ssl context of what stands before one, if it speaks TLS
+
     def __init__(self, args=(), env=None, key=True, **options):
         self.args, self.env = list(args), env
         if key:
@@ -365,7 +368,7 @@ class Server:
         if api:
             head["X-API-Key"] = API_KEY
         head.update(headers or {})
-        conn = http.client.HTTPConnection(*(self.internal if internal else self.address), timeout=within)
+        conn = self.connection(*(self.internal if internal else self.address), timeout=within)
         try:
             conn.request(method, path, body, head)
             answer = conn.getresponse()

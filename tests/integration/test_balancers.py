@@ -23,6 +23,8 @@ class Front(Server):
 class Balancers:
     """Both pass the same tests."""
 
+    options = {}  # of the nodes
+
     def setUp(self):
         if not os.path.exists(self.binary):
             self.skipTest(f"no {self.binary}")
@@ -30,7 +32,7 @@ class Balancers:
         self.addCleanup(self.redis.stop)
         self.nodes = {name: self.node(name, f"127.0.0.1:{free_port()}") for name in "ab"}
         self.addCleanup(lambda: [node.stop() for node in self.nodes.values() if node.process])
-        self.front = Front(free_port())
+        self.front = self.make_front()
         self.child = Child()
         path = os.path.join(self.child.dir, "proxy.conf")
         with open(path, "w") as f:
@@ -41,10 +43,13 @@ class Balancers:
         self.user, self.community = new_user(), new_community()
         until(lambda: self.through() == {"a", "b"}, "both nodes are used")
 
+    def make_front(self):
+        return Front(free_port())
+
     def node(self, name, listen):
         server = Server(server__node=name, server__listen=listen, bus__url=self.redis.url, bus__prefix="parley",
                         bus__canary_interval="200ms",
-                        longpoll__timeout="20s").start()
+                        longpoll__timeout="20s", **self.options).start()
         until(lambda: server.get("/readyz").status == 200, f"{name} is ready", 15)
         return server
 

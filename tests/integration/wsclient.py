@@ -54,7 +54,8 @@ class Ws:
         if last_event_id is not None:
             query["last_event_id"] = last_event_id
         host, port = server.address
-        url = f"ws://{host}:{port}{PATH}" + ("?" + "&".join(f"{k}={v}" for k, v in query.items()) if query else "")
+        tls = getattr(server, "tls", None)
+        url = f"{'wss' if tls else 'ws'}://{host}:{port}{PATH}" + ("?" + "&".join(f"{k}={v}" for k, v in query.items()) if query else "")
         extra = dict(headers or {})
         if token:
             extra["Authorization"] = "Bearer " + token
@@ -63,7 +64,7 @@ class Ws:
 
         async def connect():
             return await websockets.connect(
-                url, subprotocols=list(subprotocols) or None, origin=origin, extra_headers=extra,
+                url, ssl=tls, subprotocols=list(subprotocols) or None, origin=origin, extra_headers=extra,
                 compression=compression, ping_interval=None, max_size=max_size, close_timeout=3)
 
         self.conn = _run(connect(), 10)
