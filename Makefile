@@ -8,7 +8,7 @@ ARGS         ?=#         more arguments for parleyd, for `make run`, or for benc
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run build test dev fuzzers fuzz sim chaos bench bench-quick bench-page bench-tools bench-packages format lint clean run-packages test-packages npm
+.PHONY: help run build package test dev fuzzers fuzz sim chaos bench bench-quick bench-page bench-tools bench-packages format lint clean run-packages test-packages npm
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -21,6 +21,11 @@ build: run-packages ## build/parleyd and build/parley, optimised
 	@cmake --build build/release
 	@ln -sfn release/parleyd build/parleyd
 	@ln -sfn release/parley build/parley
+
+package: build ## build/parley_VERSION_ARCH.deb
+	@command -v dpkg-shlibdeps >/dev/null || { echo "dpkg-dev is missing"; exit 1; }
+	@cd build/release && cpack -B "$(CURDIR)/build" >/dev/null && rm -rf "$(CURDIR)/build/_CPack_Packages"
+	@ls build/parley_*.deb
 
 test: build dev fuzzers npm ## every test, under ASan and UBSan; each fuzzer for FUZZ_SECONDS=30
 	@ctest --test-dir build/dev --output-on-failure -j2

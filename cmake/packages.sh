@@ -18,6 +18,7 @@ test='clang/clang libclang-rt-14-dev clang-format-14/clang-format-14
     python3 python3-websockets python3-msgpack python3-jwt
     node/nodejs npm/npm chromium/chromium fonts-dejavu-core
     nginx-light haproxy
+    systemd-analyze/systemd mandoc/mandoc man/man-db dpkg-shlibdeps/dpkg-dev file/file python3-yaml
     redis-server/redis-server redis-sentinel/redis-sentinel python3-redis python3-django'
 
 bench='nginx-light libnginx-mod-nchan node/nodejs npm/npm python3 python3-tornado python3-jwt python3-msgpack

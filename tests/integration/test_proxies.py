@@ -143,6 +143,7 @@ class Shipped(test_balancers.Balancers):
             self.assertNotEqual(self.front.certificate(), other.der())
             renew(other)
             until(lambda: self.front.certificate() == other.der(), "the new certificate is served", 10)
+            time.sleep(1)  # by now who is dropped for it has been
             seen = self.front.publish([self.community])
             self.assertEqual(ws.expect("events")["events"][0]["event_id"], seen)
             poll.join(10)
