@@ -24,6 +24,22 @@ from wsclient import Ws
 CLIENT, PROXY = "127.0.0.7", "127.0.0.2"  # loopback has room for all three parties
 
 
+# A WebSocket by RFC 8441: prints what comes first.
+EXTENDED_CONNECT = """
+const [port, token] = process.argv.slice(1);
+const session = require('node:http2').connect(`https://127.0.0.1:${port}`, { rejectUnauthorized: false });
+session.on('remoteSettings', ({ enableConnectProtocol }) => {
+  if (!enableConnectProtocol) throw new Error('no extended CONNECT here');
+  const stream = session.request({
+    ':method': 'CONNECT', ':protocol': 'websocket', ':scheme': 'https', ':authority': 'localhost', ':path': '/realtime/ws',
+    'sec-websocket-version': '13', 'sec-websocket-protocol': 'parley.v1.json', authorization: `Bearer ${token}`,
+  });
+  stream.on('response', (headers) => console.log(headers[':status']));
+  stream.on('data', (data) => { console.log(data.toString('latin1')); session.destroy(); });
+});
+"""
+
+
 class Certificate:
     """A self-signed one, with its key in the same file and in one beside it."""
 
@@ -216,6 +232,11 @@ class HAProxy(Shipped, TestCase):
 
     def check(self):
         return [self.binary, "-c", "-f", self.path]
+
+    def test_a_websocket_may_be_in_the_browser_s_http2_connection(self):
+        done = subprocess.run(["node", "-e", EXTENDED_CONNECT, str(self.front.address[1]), mint(self.user, [self.community])],
+                              capture_output=True, text=True, timeout=20)
+        self.assertIn('"op":"welcome"', done.stdout, done.stderr)
 
     def write_pem(self, other):
         with open(self.pem, "w") as f:
