@@ -114,7 +114,7 @@ bool pl_peer__is_proxy(const struct pl_net *n, const struct pl_peer_entry *e);
 /* PL_OK, or the status to refuse with, counted: for a new connection, and for one whose client is
  * known only now. Trusted proxies have no limit per address, and the internal listener has none at
  * all: operators get in when clients have filled the server. */
-int pl_peer__check_limits(const struct pl_net *n, const struct pl_peer_entry *e);
+int pl_peer__check_limits(struct pl_net *n, const struct pl_peer_entry *e);
 int pl_peer__check_per_ip(const struct pl_net *n, const struct pl_peer_entry *e);
 
 /* http_conn.c. A new connection on fd, which it owns from here on. refuse_status: 0, or the

@@ -88,7 +88,7 @@ int pl_peer__check_per_ip(const struct pl_net *n, const struct pl_peer_entry *e)
     return PL_ERR_OVERLOADED;
 }
 
-int pl_peer__check_limits(const struct pl_net *n, const struct pl_peer_entry *e)
+int pl_peer__check_limits(struct pl_net *n, const struct pl_peer_entry *e)
 {
     int64_t limit = n->o.cfg->limits_connections;
 
