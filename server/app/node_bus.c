@@ -68,6 +68,7 @@ struct pl_node_bus *pl_node_bus_new(const struct pl_config *cfg, const char *nam
     struct pl_node_bus *b = pl_alloc(sizeof(*b));
     struct pl_hub_options o = {
         .cfg = cfg,
+        .has_turns = true,
         .wheel = wheel,
         .random = pl_random_bytes,
     };

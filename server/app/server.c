@@ -15,6 +15,7 @@
 #include "server/base/clock.h"
 #include "server/base/log.h"
 #include "server/base/metrics.h"
+#include "server/transport/publish.h"
 #include "server/transport/websocket.h"
 
 enum {
@@ -169,6 +170,11 @@ static void on_tick(void *arg, uint64_t mono_ms, int64_t unix_ms)
     pl_hub_set_time(n->hub, mono_ms, unix_ms);
 }
 
+static void on_turn_ends(void *arg)
+{
+    pl_publish_send(arg);
+}
+
 static void name_node(struct server *s)
 {
     char host[64] = "";
@@ -209,6 +215,7 @@ static int make_net(struct server *s)
         .arg = &s->node,
         .wheel = &s->wheel,
         .tick = on_tick,
+        .turn_ends = on_turn_ends,
     };
     char error[256] = "";
 

@@ -90,6 +90,7 @@ static bool hand_over(struct pl_queue *q, struct pl_frame *f, uint32_t events)
         return false;
     }
     count_delivered(ops->transport, events);
+    q->hub->turn.handed += events > 0;
     if (ops->one_answer) {
         pl_queue__unlink(q);
         if (ops->spent != NULL) {
@@ -108,17 +109,29 @@ static void note_said(struct pl_queue *q, uint8_t said)
 }
 
 /* An answer to a poll carries whatever else is due. */
-static bool say_events(struct pl_queue *q, const struct pl_batch *b)
+static bool say_with_due(struct pl_queue *q, const struct pl_batch *b)
 {
-    bool carries_due = q->link->ops->one_answer;
     struct pl_frame *f = pl_outbox__events(q, b);
     bool taken = hand_over(q, f, b->count);
 
     pl_frame_unref(f);
-    if (taken && carries_due) {
+    if (taken) {
         note_said(q, q->due);
     }
     return taken;
+}
+
+static bool say_events(struct pl_queue *q, const struct pl_batch *b)
+{
+    const struct pl_link *l = q->link;
+
+    if (l->ops->one_answer && q->due != 0) {
+        return say_with_due(q, b);
+    }
+    if (b->count == 1 && b->ids[0] == b->last_event_id) {
+        return hand_over(q, pl_event__frame(b->events[0], l->codec), 1);
+    }
+    return hand_over(q, pl_turn__share(q->hub, l->codec, b), b->count);
 }
 
 /* ---- push ---- */
@@ -128,140 +141,143 @@ static bool is_held(const struct pl_queue *q)
     return q->unproven || q->user->unsure || pl_stream__is_held(q->hub);
 }
 
-static bool push_one(struct pl_queue *q, struct pl_event *e)
+/* Finds the subs that wait for this event alone, and asks rule 3 again: rights may have changed since
+ * it was offered. */
+static bool waits_for(const struct pl_queue *q, const struct pl_event *e)
 {
-    bool taken;
+    bool found = false;
 
-    if (q->held > 0 || is_held(q)) {
-        q->behind = true;
+    for (uint32_t i = 0; i < q->sub_count; i++) {
+        const struct pl_sub *s = &q->subs[i];
+
+        if (s->pending == e->id && pl_deliver__concerns(e, s)) {
+            found = true;
+        } else if (s->pending != 0) {
+            return false;
+        }
     }
-    if (q->link == NULL || q->behind) {
+    return found;
+}
+
+bool pl_deliver__push(struct pl_queue *q, struct pl_event *e)
+{
+    if (q->held > 0 || q->asking || q->catchup != PL_CATCHUP_NONE || e->id <= q->sent ||
+        is_held(q) || (q->link->ops->one_answer && q->due != 0) || !waits_for(q, e)) {
         return false;
     }
-    if (q->link->ops->one_answer && q->due != 0) {
-        taken = say_events(q, &(struct pl_batch){&e, 1, e->id});
-    } else {
-        taken = hand_over(q, pl_event__frame(e, q->link->codec), 1);
-    }
-    if (taken) {
+    if (hand_over(q, pl_event__frame(e, q->link->codec), 1)) {
+        q->behind = false;
         q->sent = e->id;
+        for (uint32_t i = 0; i < q->sub_count; i++) {
+            if (q->subs[i].pending != 0) {
+                q->subs[i].pending = 0;
+                mark_handed(&q->subs[i], e->id);
+            }
+        }
     }
-    return taken;
+    return true;
 }
 
-static uint32_t offer(struct pl_event *e, struct pl_sub *s)
+static void offer(struct pl_event *e, struct pl_sub *s)
 {
     struct pl_queue *q = s->queue;
-    uint32_t taken = 0;
 
     if (e->id <= q->sent || !pl_deliver__concerns(e, s)) {
-        /* Also when this very event went out through another of its channels. */
-        if (q->offered == e->id && q->offered_sent && pl_deliver__concerns(e, s)) {
-            mark_handed(s, e->id);
-        }
-        return 0;
+        return;
     }
-    if (q->offered != e->id) {
-        q->offered = e->id;
-        q->offered_sent = push_one(q, e);
-        taken = q->offered_sent;
+    mark_pending(s, e->id);
+    if (q->held > 0 || is_held(q)) {
+        q->behind = true;
+    } else if (q->link != NULL && !q->behind) {
+        pl_turn__hold(q, e);
+    } else if (q->turn_slot != 0 && !pl_turn__waits_for(q, e)) {
+        q->turn_event = PL_TURN_MANY;
     }
-    if (q->offered_sent) {
-        mark_handed(s, e->id);
-    } else {
-        mark_pending(s, e->id);
-    }
-    return taken;
 }
 
-static uint32_t offer_all(struct pl_event *e, const struct pl_sub_array *a)
+static void offer_all(struct pl_event *e, const struct pl_sub_array *a)
 {
-    uint32_t taken = 0;
-
     for (uint32_t i = 0; i < a->count; i++) {
-        taken += offer(e, a->items[i]);
+        offer(e, a->items[i]);
     }
-    return taken;
 }
 
-static uint32_t offer_user(struct pl_event *e, struct pl_user *u, const struct pl_channel *c)
+static void offer_user(struct pl_event *e, struct pl_user *u, const struct pl_channel *c)
 {
-    uint32_t taken = 0;
-
     pl_list_foreach(n, &u->queues) {
         struct pl_queue *q = pl_queue__of_user_node(n);
 
         for (uint32_t i = 0; i < q->sub_count; i++) {
             if (q->subs[i].channel == c) {
-                taken += offer(e, &q->subs[i]);
+                offer(e, &q->subs[i]);
             }
         }
     }
-    return taken;
 }
 
-static uint32_t offer_listed(struct pl_hub *h, struct pl_event *e, const struct pl_channel *c)
+static void offer_listed(struct pl_hub *h, struct pl_event *e, const struct pl_channel *c)
 {
-    uint32_t taken = 0;
+    struct pl_user *u;
     char text[24];
 
     for (size_t i = 0; i < e->number_count; i++) {
-        struct pl_str id = {text, pl_format_int(e->numbers[i], text)};
-        struct pl_user *u = pl_hub_user_find(h, id);
-
-        taken += u != NULL ? offer_user(e, u, c) : 0;
+        u = pl_hub_user_find(h, (struct pl_str){text, pl_format_int(e->numbers[i], text)});
+        if (u != NULL) {
+            offer_user(e, u, c);
+        }
     }
     for (size_t i = 0; i < e->name_count; i++) {
-        struct pl_user *u = pl_hub_user_find(h, e->names[i]);
-
-        taken += u != NULL ? offer_user(e, u, c) : 0;
+        u = pl_hub_user_find(h, e->names[i]);
+        if (u != NULL) {
+            offer_user(e, u, c);
+        }
     }
-    return taken;
 }
 
-static uint32_t offer_channel(struct pl_hub *h, struct pl_event *e, struct pl_channel *c)
+static void offer_channel(struct pl_hub *h, struct pl_event *e, struct pl_channel *c)
 {
     const struct pl_topic *t;
-    uint32_t taken = 0;
 
-    if (e->has_subscribers) {
-        /* Whichever is shorter: those listed, or those in the channel. */
-        if (e->number_count + e->name_count < c->whole.count + c->narrowed.count) {
-            return offer_listed(h, e, c);
-        }
-        return offer_all(e, &c->whole) + offer_all(e, &c->narrowed);
+    /* Whichever is shorter: those listed, or those in the channel. */
+    if (e->has_subscribers &&
+        e->number_count + e->name_count < c->whole.count + c->narrowed.count) {
+        offer_listed(h, e, c);
+        return;
     }
-    taken = offer_all(e, &c->whole);
+    offer_all(e, &c->whole);
+    if (e->has_subscribers) {
+        offer_all(e, &c->narrowed);
+        return;
+    }
     t = pl_channel__topic(c, e->topic);
     for (uint32_t i = 0; t != NULL && i < t->member_count; i++) {
-        taken += offer(e, t->members[i].sub);
+        offer(e, t->members[i].sub);
     }
-    return taken;
 }
 
-uint32_t pl_deliver__event(struct pl_hub *h, struct pl_event *e, struct pl_channel *const *channels,
-                           size_t count)
+void pl_deliver__event(struct pl_hub *h, struct pl_event *e, struct pl_channel *const *channels,
+                       size_t count)
 {
-    uint32_t taken = 0;
-
     for (size_t i = 0; i < count; i++) {
-        taken += offer_channel(h, e, channels[i]);
+        offer_channel(h, e, channels[i]);
     }
-    return taken;
 }
 
 /* ---- pull ---- */
 
-/* One channel of the merge. */
-struct reader {
+/* One channel of the merge, which has something after the queue's position. */
+struct pl_reader {
     struct pl_sub *sub;
-    uint32_t next;       /* ring entry */
+    struct pl_event *at; /* NULL: it is through */
+    uint32_t next;       /* ring entry after it */
+    bool concerned;      /* by the event in hand */
     int64_t first, last; /* taken from here; 0: none */
 };
 
 struct pull {
     struct pl_queue *q;
-    struct reader *readers;
+    struct pl_reader *readers;
+    uint32_t reader_count;
     struct pl_batch batch;
     int64_t upto; /* examined */
     size_t bytes;
@@ -282,26 +298,46 @@ static bool has_lost(const struct pl_sub *s, int64_t sent)
     return s->pending != 0 && s->channel->floor > due_above(s, sent);
 }
 
-static const struct pl_ring_entry *peek(const struct pull *p, const struct reader *r)
+static void step(const struct pull *p, struct pl_reader *r)
 {
-    const struct pl_ring_entry *entry;
+    const struct pl_channel *c = r->sub->channel;
+    struct pl_event *e = r->next < c->ring_count ? pl_channel__entry(c, r->next)->event : NULL;
 
-    if (r->next >= r->sub->channel->ring_count) {
-        return NULL;
-    }
-    entry = pl_channel__entry(r->sub->channel, r->next);
-    return entry->event->id <= p->upto ? entry : NULL;
+    r->at = e != NULL && e->id <= p->upto ? e : NULL;
+    r->next++;
 }
 
-static struct pl_event *least(const struct pull *p)
+static void start_readers(struct pull *p)
+{
+    struct pl_queue *q = p->q;
+    struct pl_hub *h = q->hub;
+
+    if (h->reader_cap < q->sub_count) {
+        h->reader_cap = q->sub_count;
+        h->readers = pl_realloc(h->readers, h->reader_cap * sizeof(*h->readers));
+    }
+    p->readers = h->readers;
+    for (uint32_t i = 0; i < q->sub_count; i++) {
+        struct pl_sub *s = &q->subs[i];
+
+        if (s->channel->last_id > q->sent) {
+            struct pl_reader *r = &p->readers[p->reader_count++];
+
+            *r = (struct pl_reader){.sub = s, .next = pl_channel__after(s->channel, q->sent)};
+            step(p, r);
+        }
+    }
+}
+
+static struct pl_event *next_event(const struct pull *p)
 {
     struct pl_event *found = NULL;
 
-    for (uint32_t i = 0; i < p->q->sub_count; i++) {
-        const struct pl_ring_entry *entry = peek(p, &p->readers[i]);
+    for (uint32_t i = 0; i < p->reader_count; i++) {
+        struct pl_event *e = p->readers[i].at;
 
-        if (entry != NULL && (found == NULL || entry->event->id < found->id)) {
-            found = entry->event;
+        if (e != NULL && (found == NULL || e->id < found->id)) {
+            found = e;
         }
     }
     return found;
@@ -309,36 +345,52 @@ static struct pl_event *least(const struct pull *p)
 
 /* By id: what one channel has from the log and another from its announcement are two copies of one
  * event. */
-static bool stands_at(const struct pull *p, const struct reader *r, const struct pl_event *e)
+static bool stands_at(const struct pl_reader *r, const struct pl_event *e)
 {
-    const struct pl_ring_entry *entry = peek(p, r);
+    return r->at != NULL && r->at->id == e->id;
+}
 
-    return entry != NULL && entry->event->id == e->id;
+/* Asks rule 3 once for every reader that stands at e; true if it concerns one. */
+static bool any_concern(const struct pull *p, const struct pl_event *e)
+{
+    bool any = false;
+
+    for (uint32_t i = 0; i < p->reader_count; i++) {
+        struct pl_reader *r = &p->readers[i];
+
+        r->concerned = stands_at(r, e) && pl_deliver__concerns(e, r->sub);
+        any |= r->concerned;
+    }
+    return any;
 }
 
 /* Advances every reader that stands at e, and marks those it concerns. */
-static void pass(struct pull *p, const struct pl_event *e)
+static void pass(const struct pull *p, const struct pl_event *e)
 {
-    for (uint32_t i = 0; i < p->q->sub_count; i++) {
-        struct reader *r = &p->readers[i];
+    for (uint32_t i = 0; i < p->reader_count; i++) {
+        struct pl_reader *r = &p->readers[i];
 
-        if (!stands_at(p, r, e)) {
+        if (!stands_at(r, e)) {
             continue;
         }
-        r->next++;
-        if (pl_deliver__concerns(e, r->sub)) {
+        if (r->concerned) {
             r->first = r->first == 0 && e->id > p->q->acked ? e->id : r->first;
             r->last = e->id;
         }
+        step(p, r);
     }
 }
 
 static bool fits(struct pull *p, struct pl_event *e)
 {
     const struct pl_config *cfg = p->q->hub->cfg;
-    size_t bytes = pl_event__bytes(e, p->q->link->codec).len;
+    const enum pl_codec codec = p->q->link->codec;
+    bool is_new = !pl_event__has_form(e, codec);
+    size_t bytes = pl_event__bytes(e, codec).len;
 
-    pl_hub__account(p->q->hub, e);
+    if (is_new) {
+        pl_hub__account(p->q->hub, e);
+    }
     if (p->batch.count > 0 && (p->batch.count >= (uint64_t)cfg->queue_batch_events ||
                                p->bytes + bytes > (uint64_t)cfg->queue_batch_bytes)) {
         p->full = true;
@@ -348,16 +400,15 @@ static bool fits(struct pull *p, struct pl_event *e)
     return true;
 }
 
-static bool any_concern(const struct pull *p, const struct pl_event *e)
+static void reserve_batch(struct pl_hub *h)
 {
-    for (uint32_t i = 0; i < p->q->sub_count; i++) {
-        const struct reader *r = &p->readers[i];
+    size_t cap = (size_t)h->cfg->queue_batch_events;
 
-        if (stands_at(p, r, e) && pl_deliver__concerns(e, r->sub)) {
-            return true;
-        }
+    if (h->batch_cap < cap) {
+        h->batch_cap = cap;
+        h->batch = pl_realloc(h->batch, cap * sizeof(*h->batch));
+        h->batch_ids = pl_realloc(h->batch_ids, cap * sizeof(*h->batch_ids));
     }
-    return false;
 }
 
 /* Merges by id what the rings hold after the queue's position, as much as one answer may carry. */
@@ -366,21 +417,20 @@ static void collect(struct pull *p)
     struct pl_hub *h = p->q->hub;
     struct pl_event *e;
 
-    if (h->batch_cap < (size_t)h->cfg->queue_batch_events) {
-        h->batch_cap = (size_t)h->cfg->queue_batch_events;
-        h->batch = pl_realloc(h->batch, h->batch_cap * sizeof(struct pl_event *));
-    }
+    reserve_batch(h);
     p->batch.events = h->batch;
-    while ((e = least(p)) != NULL) {
+    p->batch.ids = h->batch_ids;
+    while ((e = next_event(p)) != NULL) {
         if (any_concern(p, e)) {
             if (!fits(p, e)) {
                 break;
             }
+            p->batch.ids[p->batch.count] = e->id;
             p->batch.events[p->batch.count++] = e;
         }
         pass(p, e);
     }
-    p->batch.last_event_id = p->full ? p->batch.events[p->batch.count - 1]->id : p->upto;
+    p->batch.last_event_id = p->full ? p->batch.ids[p->batch.count - 1] : p->upto;
     if (p->batch.last_event_id < p->q->sent) {
         p->batch.last_event_id = p->q->sent;
     }
@@ -400,21 +450,26 @@ static int64_t next_due(const struct pl_sub *s, uint32_t entry)
 }
 
 /* The batch is on its way (or there was nothing). */
-static void settle(struct pull *p)
+static void settle(const struct pull *p)
 {
     struct pl_queue *q = p->q;
+    const struct pl_reader *r = p->readers;
+    const struct pl_reader *end = p->readers + p->reader_count;
 
     q->sent = p->batch.last_event_id;
     q->behind = p->full || q->held > 0;
     for (uint32_t i = 0; i < q->sub_count; i++) {
-        struct reader *r = &p->readers[i];
-        struct pl_sub *s = r->sub;
+        struct pl_sub *s = &q->subs[i];
+        bool is_read = r < end && r->sub == s;
 
-        s->first = s->first == 0 ? r->first : s->first;
-        s->last = r->last > s->last ? r->last : s->last;
-        if (s->pending != 0 && s->pending <= q->sent) {
-            s->pending = next_due(s, r->next);
+        if (is_read) {
+            s->first = s->first == 0 ? r->first : s->first;
+            s->last = r->last > s->last ? r->last : s->last;
         }
+        if (s->pending != 0 && s->pending <= q->sent) {
+            s->pending = is_read ? next_due(s, r->next - 1) : 0;
+        }
+        r += is_read;
     }
 }
 
@@ -527,11 +582,7 @@ static bool pull_events(struct pl_queue *q)
     if (needs_history(q) || q->catchup != PL_CATCHUP_NONE) {
         return q->catchup != PL_CATCHUP_NONE;
     }
-    p.readers = pl_alloc((q->sub_count + 1) * sizeof(*p.readers));
-    for (uint32_t i = 0; i < q->sub_count; i++) {
-        p.readers[i].sub = &q->subs[i];
-        p.readers[i].next = pl_channel__after(q->subs[i].channel, q->sent);
-    }
+    start_readers(&p);
     collect(&p);
     if (p.batch.count == 0 && !(q->link->ops->one_answer && (q->due & ~PL_DUE_STATUS) != 0)) {
         settle(&p);
@@ -539,7 +590,6 @@ static bool pull_events(struct pl_queue *q)
         settle(&p);
         more = p.full;
     }
-    free(p.readers);
     return more;
 }
 

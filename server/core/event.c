@@ -184,6 +184,11 @@ static void encode_from_json(struct pl_event *e, enum pl_codec codec)
     pl_buf_done(&body);
 }
 
+bool pl_event__has_form(const struct pl_event *e, enum pl_codec codec)
+{
+    return e->form[codec].frame != NULL;
+}
+
 struct pl_frame *pl_event__frame(struct pl_event *e, enum pl_codec codec)
 {
     if (e->form[codec].frame == NULL) {

@@ -36,6 +36,7 @@ void pl_event__unref(struct pl_event *e); /* harmless on NULL */
 
 /* The message {"op":"events","events":[this],"last_event_id":id}. */
 struct pl_frame *pl_event__frame(struct pl_event *e, enum pl_codec codec);
+bool pl_event__has_form(const struct pl_event *e, enum pl_codec codec);
 /* The event's own bytes in this codec. */
 struct pl_str pl_event__bytes(struct pl_event *e, enum pl_codec codec);
 size_t pl_event__memory(const struct pl_event *e);

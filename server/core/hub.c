@@ -30,6 +30,7 @@ struct pl_hub *pl_hub_new(const struct pl_hub_options *o, uint64_t mono_ms, int6
         .bus_ops = o->bus_ops,
         .bus = o->bus,
         .ring_is_log = o->ring_is_log,
+        .has_turns = o->has_turns,
         .wheel = o->wheel,
         .random = o->random,
         .mono_ms = mono_ms,
@@ -76,7 +77,10 @@ void pl_hub_free(struct pl_hub *h)
     pl_map_done(&h->queues);
     pl_map_done(&h->users);
     pl_map_done(&h->channels);
+    pl_turn__done(h);
     free(h->batch);
+    free(h->batch_ids);
+    free(h->readers);
     free(h);
 }
 

@@ -28,6 +28,9 @@ struct pl_hub_options {
     const struct pl_bus_ops *bus_ops;
     void *bus;
     bool ring_is_log; /* the memory bus: channels need no opening, rings are all there is */
+    bool
+        has_turns; /* pl_hub_end_turn is called when nothing else happens for now; else every event is
+                       sent as it comes */
     struct pl_wheel *wheel;
     void (*random)(void *out, size_t len); /* queue ids */
     int64_t
@@ -44,10 +47,14 @@ void pl_hub_set_time(struct pl_hub *h, uint64_t mono_ms, int64_t unix_ms);
 uint64_t pl_hub_mono_ms(const struct pl_hub *h);
 int64_t pl_hub_unix_ms(const struct pl_hub *h);
 const struct pl_config *pl_hub_config(const struct pl_hub *h);
-/* The bus is the process's own: publishing delivers before it is answered. */
+/* The bus is the process's own: publishing delivers in the turn in which it is answered. */
 bool pl_hub_is_embedded(const struct pl_hub *h);
 /* For pl_parse_*. */
 struct pl_request_limits pl_hub_limits(const struct pl_hub *h);
+
+/* With has_turns: everything that was published since the last call is handed to the links that are up
+ * to date, what came for one queue as one message. Returns how many messages were taken. */
+uint32_t pl_hub_end_turn(struct pl_hub *h);
 
 /* Numbers for /health and the gauges of /metrics. */
 struct pl_hub_stats {
@@ -60,7 +67,7 @@ void pl_hub_stats(const struct pl_hub *h, struct pl_hub_stats *ret);
 
 /* An event was sequenced. prevs[i]: the id before it in channels[i], as the log has it. Applied to
  * every open channel of it at first sight; copies are ignored. Returns how many links it was handed
- * to. */
+ * to; 0 with turns, at whose end it goes out. */
 uint32_t pl_hub_bus_event(struct pl_hub *h, int64_t id, const struct pl_bus_event *from,
                           const int64_t *prevs);
 void pl_hub_bus_change(struct pl_hub *h, int64_t id, const struct pl_bus_change *c);

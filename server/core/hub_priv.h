@@ -7,11 +7,39 @@
 #include "server/core/channel_priv.h"
 #include "server/core/hub.h"
 
+/* A message that is made for several queues: these events, in this codec. */
+struct pl_shared {
+    enum pl_codec codec;
+    uint32_t count;
+    int64_t *ids;
+    int64_t last_event_id;
+    struct pl_frame *frame; /* NULL: the place is free */
+};
+
+enum {
+    PL_TURN_SHARED = 8, /* so many differ in one turn; beyond that the oldest is made again */
+};
+
+/* What the turn that is running has for its end (turn.c). */
+struct pl_turn {
+    struct pl_queue **queues; /* that were up to date; NULL: ended meanwhile */
+    struct pl_event **events; /* counted */
+    uint32_t queue_count, queue_cap, event_count, event_cap;
+    size_t applied, bytes; /* since somebody waits: more than a ring holds must not */
+    uint32_t handed;       /* messages with events that links took */
+    struct pl_shared shared[PL_TURN_SHARED];
+    uint32_t next_shared;
+};
+
+struct pl_queue;
+struct pl_reader;
+
 struct pl_hub {
     const struct pl_config *cfg;
     const struct pl_bus_ops *bus_ops;
     void *bus;
     bool ring_is_log;
+    bool has_turns;
     struct pl_wheel *wheel;
     void (*random)(void *out, size_t len);
     uint64_t mono_ms;
@@ -53,8 +81,13 @@ struct pl_hub {
 
     const char *goaway_reason; /* of the last pl_hub_goaway */
     int64_t goaway_spread_ms;
-    struct pl_event **batch; /* scratch of a pull: batch_cap events */
+    struct pl_turn turn;
+    /* Scratch of a pull: batch_cap events with their ids, and what it reads from. */
+    struct pl_event **batch;
+    int64_t *batch_ids;
     size_t batch_cap;
+    struct pl_reader *readers;
+    size_t reader_cap;
 };
 
 void pl_channel__map_init(struct pl_map *m);

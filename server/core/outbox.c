@@ -65,6 +65,32 @@ static void write_goaway(struct pl_queue *q, struct pl_writer *w, bool with_op)
     pl_hub_write_transports(h, pl_user_id(q->user), w);
 }
 
+static void write_events(struct pl_writer *w, enum pl_codec codec, const struct pl_batch *b)
+{
+    pl_write_key(w, "op");
+    pl_write_cstr(w, "events");
+    pl_write_key(w, "events");
+    pl_write_array(w, b->count);
+    for (uint32_t i = 0; i < b->count; i++) {
+        struct pl_str bytes = pl_event__bytes(b->events[i], codec);
+
+        pl_write_raw(w, bytes.s, bytes.len);
+    }
+    pl_write_key(w, "last_event_id");
+    pl_write_int(w, b->last_event_id);
+}
+
+struct pl_frame *pl_outbox__batch(enum pl_codec codec, const struct pl_batch *b)
+{
+    struct pl_buf out = {0};
+    struct pl_writer w;
+
+    pl_writer_init(&w, codec, &out);
+    pl_write_map(&w, 3);
+    write_events(&w, codec, b);
+    return pl_frame_new(codec, &out);
+}
+
 struct pl_frame *pl_outbox__events(struct pl_queue *q, const struct pl_batch *b)
 {
     enum pl_codec codec = q->link->codec;
@@ -76,17 +102,7 @@ struct pl_frame *pl_outbox__events(struct pl_queue *q, const struct pl_batch *b)
 
     pl_writer_init(&w, codec, &out);
     pl_write_map(&w, 3 + extras);
-    pl_write_key(&w, "op");
-    pl_write_cstr(&w, "events");
-    pl_write_key(&w, "events");
-    pl_write_array(&w, b->count);
-    for (uint32_t i = 0; i < b->count; i++) {
-        struct pl_str bytes = pl_event__bytes(b->events[i], codec);
-
-        pl_write_raw(&w, bytes.s, bytes.len);
-    }
-    pl_write_key(&w, "last_event_id");
-    pl_write_int(&w, b->last_event_id);
+    write_events(&w, codec, b);
     if (signals > 0) {
         pl_write_key(&w, "signals");
         pl_write_array(&w, signals);

@@ -435,6 +435,7 @@ void pl_queue_end(struct pl_queue *q, int status)
     struct pl_hub *h = q->hub;
 
     take_link(q, status);
+    pl_turn__forget(q);
     if (status == PL_ERR_DISCONNECTED || status == PL_OK) {
         pl_metric_add(status == PL_OK ? PL_S_ENDED_UNREGISTER : PL_S_ENDED_DISCONNECT, 1);
     }

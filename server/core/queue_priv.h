@@ -38,7 +38,6 @@ struct pl_queue {
     struct pl_sub *subs;  /* one per standing grant of the user */
     int64_t acked;
     int64_t sent;
-    int64_t offered;   /* the event of the walk that is running, so that it is sent once */
     int64_t hole;      /* least id that a repair found behind the cursor; 0: none */
     int64_t hole_told; /* the position it was told with: forgotten once that is acknowledged; 0: not
                           yet */
@@ -55,11 +54,12 @@ struct pl_queue {
     uint8_t id[16];
     uint32_t sub_count;
     uint32_t held;          /* subs whose channel is not live */
+    uint32_t turn_slot;     /* its place in pl_turn.queues, from 1; 0: none */
+    uint32_t turn_event;    /* the one event that it waits for, as pl_turn.events has it, from 1 */
     uint8_t catchup;        /* enum pl_catchup: what must be said next */
     uint8_t due;            /* set of enum pl_due */
     uint8_t last_transport; /* of the link before */
     bool behind;            /* something may be pending: pull before pushing again */
-    bool offered_sent;      /* the event of the walk that is running went out */
     bool made_anew;         /* in place of one that was gone, with its position */
     bool attaching;         /* what follows is for pl_queue_writable to say */
     bool asking;            /* the bus was asked whether the position is ahead of everything */
@@ -69,6 +69,8 @@ struct pl_queue {
     bool wants_answer; /* its poll is to be answered when nothing is asked of the bus any more */
     bool unproven;     /* whether it is still ours is being asked: not served until then */
 };
+
+#define PL_TURN_MANY UINT32_MAX /* as turn_event: more than one, or none that is known */
 
 /* A queue with this id, as it stands, in the user's list and the hub's map. */
 struct pl_queue *pl_queue__make(struct pl_hub *h, struct pl_user *u, const uint8_t id[16],
@@ -113,21 +115,44 @@ int pl_kept__install(struct pl_hub *h, const struct pl_bus_queue *from, const ui
 
 /* Rule 3, the one predicate. */
 bool pl_deliver__concerns(const struct pl_event *e, const struct pl_sub *s);
-/* Pushes an event to all it concerns; returns how many links took it. */
-uint32_t pl_deliver__event(struct pl_hub *h, struct pl_event *e, struct pl_channel *const *channels,
-                           size_t count);
+/* Offers an event to all it concerns: those that are up to date get it at the turn's end. */
+void pl_deliver__event(struct pl_hub *h, struct pl_event *e, struct pl_channel *const *channels,
+                       size_t count);
 /* An event that came by the log: marks it as pending for whom it concerns. */
 void pl_deliver__note(struct pl_event *e, struct pl_sub *s);
 /* Everything that is due and pending, as far as the link takes it. */
 void pl_deliver__pull(struct pl_queue *q);
 
+/* Sends the one event that came for the queue since it was up to date. False, and nothing was done: it
+ * is not as simple as that any more. */
+bool pl_deliver__push(struct pl_queue *q, struct pl_event *e);
+
+/* ---- turn.c ---- */
+
+/* Before an event is put into rings: sends what waits, if it would be more than they hold. */
+void pl_turn__make_room(struct pl_hub *h, size_t body_bytes);
+/* The event is the first that is due to a queue that was up to date: it gets it at the turn's end. */
+void pl_turn__hold(struct pl_queue *q, struct pl_event *e);
+/* Is this the one event that it waits for? */
+bool pl_turn__waits_for(const struct pl_queue *q, const struct pl_event *e);
+void pl_turn__forget(struct pl_queue *q); /* it ends */
+/* Sends everything that waits; returns how many messages were taken. */
+uint32_t pl_turn__send(struct pl_hub *h);
+void pl_turn__done(struct pl_hub *h);
+struct pl_batch;
+/* The message of these events, made once for all that get it in this turn. The turn's. */
+struct pl_frame *pl_turn__share(struct pl_hub *h, enum pl_codec codec, const struct pl_batch *b);
+
 /* ---- outbox.c: messages made for one queue ---- */
 
 struct pl_batch {
     struct pl_event **events;
+    int64_t *ids; /* theirs */
     uint32_t count;
     int64_t last_event_id;
 };
+/* These events (maybe none) and nothing else. */
+struct pl_frame *pl_outbox__batch(enum pl_codec codec, const struct pl_batch *b);
 /* Events (maybe none) with whatever else is due to a poll; clears what it carried. */
 struct pl_frame *pl_outbox__events(struct pl_queue *q, const struct pl_batch *b);
 struct pl_frame *pl_outbox__catchup(struct pl_queue *q, int64_t last_event_id,

@@ -248,11 +248,11 @@ uint32_t pl_hub_bus_event(struct pl_hub *h, int64_t id, const struct pl_bus_even
     struct pl_channel **live;
     struct pl_event *e;
     size_t live_count = 0;
-    uint32_t taken;
 
     if (id <= h->applied) {
         return 0;
     }
+    pl_turn__make_room(h, from->body.len);
     advance(h, id - 1);
     h->applied = id;
     pl_stream__given(h, id);
@@ -270,7 +270,7 @@ uint32_t pl_hub_bus_event(struct pl_hub *h, int64_t id, const struct pl_bus_even
             live[live_count++] = c;
         }
     }
-    taken = pl_deliver__event(h, e, live, live_count);
+    pl_deliver__event(h, e, live, live_count);
     for (size_t i = 0; i < live_count; i++) {
         pl_channel__unref(live[i]);
     }
@@ -279,7 +279,7 @@ uint32_t pl_hub_bus_event(struct pl_hub *h, int64_t id, const struct pl_bus_even
     pl_hub__drop_event(h, e);
     advance(h, id);
     pl_hub__bound_bytes(h);
-    return taken;
+    return h->has_turns ? 0 : pl_hub_end_turn(h);
 }
 
 void pl_hub_bus_change(struct pl_hub *h, int64_t id, const struct pl_bus_change *c)

@@ -62,6 +62,17 @@ static void run_jobs(struct pl_net *n)
     }
 }
 
+/* What the end of a turn brings about may put off more. */
+static void end_turn(struct pl_net *n)
+{
+    do {
+        run_jobs(n);
+        if (n->o.turn_ends != NULL) {
+            n->o.turn_ends(n->o.arg);
+        }
+    } while (!pl_list_empty(&n->jobs));
+}
+
 static void on_wheel(uv_timer_t *t)
 {
     struct pl_net *n = t->data;
@@ -77,7 +88,7 @@ static void on_prepare(uv_prepare_t *p)
     int64_t ms;
 
     pl_net__enter(n);
-    run_jobs(n);
+    end_turn(n);
     ms = pl_wheel_next_ms(n->o.wheel, n->now_ms);
     if (ms == INT64_MAX) {
         uv_timer_stop(&n->wheel_timer);
@@ -89,7 +100,7 @@ static void on_prepare(uv_prepare_t *p)
 static void on_check(uv_check_t *p)
 {
     pl_net__enter(p->data);
-    run_jobs(p->data);
+    end_turn(p->data);
 }
 
 static void on_second(uv_timer_t *t)

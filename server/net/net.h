@@ -153,6 +153,9 @@ struct pl_net_options {
     struct pl_wheel *wheel; /* the process's timers; the net advances it on the loop */
     /* Before anything else in a turn in which time moved: sets the core's time. */
     void (*tick)(void *arg, uint64_t mono_ms, int64_t unix_ms);
+    /* Everything that was there to be read has been handed up: for what is better done once for all of
+     * it. At least once in every turn in which something was; may be NULL. */
+    void (*turn_ends)(void *arg);
 };
 
 /* Makes the loop, the context and the listeners (cfg->server_listen, server_internal_listen). 0,

@@ -38,7 +38,9 @@ struct pl_node {
     bool has_internal;   /* server.internal_listen is set */
     bool draining;
     int64_t phase_since_ms; /* unix: when the phase came into force here */
-    void *bus;              /* for the next two */
+    uint64_t published_us;  /* when the first event of this turn was; 0: none was */
+    uint64_t delivered_before;
+    void *bus; /* for the next two */
     /* Sets the bus's gauges, too. */
     void (*bus_health)(const struct pl_node *n, struct pl_bus_health *ret);
     /* A user's queues on all nodes, answered once; NULL: this node is the only one. */

@@ -10,9 +10,6 @@ struct publishing {
     pl_bus_done_fn *done;
     void *arg;
     enum pl_series source;
-    uint64_t begun_us;
-    uint64_t delivered_before;
-    const struct pl_hub *hub;
 };
 
 static uint64_t delivered(void)
@@ -23,19 +20,39 @@ static uint64_t delivered(void)
 static void on_published(void *arg, int status, const int64_t *ids, size_t count)
 {
     struct publishing *p = arg;
-    uint64_t recipients = delivered() - p->delivered_before;
 
     if (status == PL_OK) {
         pl_metric_add(p->source, count);
     } else {
         pl_metric_add(PL_S_PUBLISH_ERRORS, 1);
     }
-    /* Where the bus answers later, what was delivered meanwhile may be others'. */
-    if (recipients > 0 && pl_hub_is_embedded(p->hub)) {
-        pl_metric_observe_us(PL_S_DELIVERY_LATENCY, pl_clock_mono_us() - p->begun_us, recipients);
-    }
     p->done(p->arg, status, ids, count);
     free(p);
+}
+
+/* Where the bus answers later, what is delivered in the turn may be others'. */
+static void begin_turn(struct pl_node *n)
+{
+    if (n->published_us == 0 && pl_hub_is_embedded(n->hub)) {
+        n->published_us = pl_clock_mono_us();
+        n->delivered_before = delivered();
+    }
+}
+
+void pl_publish_send(struct pl_node *n)
+{
+    uint64_t recipients;
+
+    (void)pl_hub_end_turn(n->hub);
+    if (n->published_us == 0) {
+        return;
+    }
+    recipients = delivered() - n->delivered_before;
+    if (recipients > 0) {
+        pl_metric_observe_us(PL_S_DELIVERY_LATENCY, pl_clock_mono_us() - n->published_us,
+                             recipients);
+    }
+    n->published_us = 0;
 }
 
 void pl_publish_events(const struct pl_publish_from *from, const struct pl_publish *events,
@@ -47,7 +64,8 @@ void pl_publish_events(const struct pl_publish_from *from, const struct pl_publi
     struct pl_buf *bodies = pl_alloc(count * sizeof(*bodies));
     char now[PL_RFC3339_SIZE];
 
-    *p = (struct publishing){done, arg, from->source, pl_clock_mono_us(), delivered(), h};
+    *p = (struct publishing){done, arg, from->source};
+    begin_turn(from->node);
     pl_format_rfc3339(pl_hub_unix_ms(h), now);
     for (size_t i = 0; i < count; i++) {
         pl_event_write_body(&events[i], now, &bodies[i]);

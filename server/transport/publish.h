@@ -16,4 +16,7 @@ struct pl_publish_from {
 void pl_publish_events(const struct pl_publish_from *from, const struct pl_publish *events,
                        size_t count, const struct pl_bus_key *key, pl_bus_done_fn *done, void *arg);
 
+/* At a turn's end: sends what was published in it (pl_hub_end_turn), and counts how long it took. */
+void pl_publish_send(struct pl_node *n);
+
 #endif

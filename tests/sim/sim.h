@@ -261,6 +261,7 @@ struct sim_profile {
     uint32_t trouble;       /* permille of steps that break a connection, stop or kill a node */
     bool tight_users;       /* limits.users binds */
     bool tight_bytes;       /* ring_bytes and total_bytes bind */
+    bool turns;             /* what is published waits for the end of a step */
     uint32_t slow_pipe;     /* percent of announcements that take long */
     size_t clients, users, nodes, channels;
 };

@@ -189,6 +189,7 @@ void sim_pass(struct sim *s, uint64_t ms)
             if (!s->nodes[n].stopped) {
                 pl_hub_set_time(s->nodes[n].hub, s->mono_ms, s->unix_ms);
                 pl_wheel_advance(&s->nodes[n].wheel, s->mono_ms);
+                (void)pl_hub_end_turn(s->nodes[n].hub);
             } else if (s->nodes[n].wake_ms <= s->mono_ms) {
                 sim_node_wake(&s->nodes[n]);
             }
@@ -206,6 +207,7 @@ static void node_start(struct sim_node *n)
     struct pl_hub_options o = {
         .cfg = s->cfg,
         .ring_is_log = s->profile.memory,
+        .has_turns = s->profile.turns,
         .wheel = &n->wheel,
         .random = sim_random_bytes,
         .epoch_start = s->epoch_start,
@@ -324,6 +326,7 @@ static void choose_profile(struct sim *s)
     p->tight_users = !p->kept && sim_chance(r, 10);
     p->log_entries = ring + sim_below(r, 80);
     p->slow_pipe = sim_chance(r, 30) ? 6 : 1;
+    p->turns = sim_chance(r, 60);
     p->nodes = p->memory ? 1 : 1 + sim_below(r, SIM_NODES);
     if (p->kept) {
         p->nodes = 2 + sim_below(r, SIM_NODES - 1);

@@ -251,7 +251,7 @@ void lb_answer_sequence(struct loopback *lb, int64_t newest)
 
 /* ---- life ---- */
 
-struct loopback *lb_new(const struct lb_bus *kind)
+static struct loopback *new_with(const struct lb_bus *kind, bool has_turns)
 {
     struct loopback *lb = pl_alloc(sizeof(*lb));
     struct pl_config_sources sources = {.getenv_fn = no_env};
@@ -270,6 +270,7 @@ struct loopback *lb_new(const struct lb_bus *kind)
             .bus_ops = kind->ops,
             .bus = lb->bus,
             .ring_is_log = kind->ring_is_log,
+            .has_turns = has_turns,
             .wheel = &lb->wheel,
             .random = not_so_random,
             .epoch_start = kind->epoch(lb->bus),
@@ -277,6 +278,17 @@ struct loopback *lb_new(const struct lb_bus *kind)
         lb->mono_ms, lb->unix_ms);
     kind->connect(lb->bus, lb->hub);
     return lb;
+}
+
+struct loopback *lb_new(const struct lb_bus *kind)
+{
+    return new_with(kind, false);
+}
+
+int lb_start_turns(void **state)
+{
+    *state = new_with(&lb_memory, true);
+    return 0;
 }
 
 int lb_start_memory(void **state)

@@ -80,6 +80,7 @@ struct loopback {
 /* cmocka setups and teardown; *state is the loopback. stop fails if a timer outlives the hub. */
 int lb_start_memory(void **state);
 int lb_start_script(void **state);
+int lb_start_turns(void **state); /* on the memory bus: sent is when pl_hub_end_turn says so */
 int lb_stop(void **state);
 struct loopback *lb_new(const struct lb_bus *kind);
 

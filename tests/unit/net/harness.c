@@ -222,9 +222,15 @@ int harness_setup(void **state)
     return 0;
 }
 
+static void on_turn_ends(void *arg)
+{
+    ((struct harness *)arg)->turns++;
+}
+
 void harness_start(struct harness *h)
 {
-    struct pl_net_options o = {&h->cfg, &http_handler, &ws_handler, h, &h->wheel, on_tick};
+    struct pl_net_options o = {&h->cfg,   &http_handler, &ws_handler, h,
+                               &h->wheel, on_tick,       on_turn_ends};
     char err[200];
 
     pl_wheel_init(&h->wheel, pl_clock_mono_ms());

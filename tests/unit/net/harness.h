@@ -35,7 +35,7 @@ struct harness {
     struct pl_net *net;
     struct pl_http_conn *held[MAX_HELD];
     int held_count;
-    int requests, gone, ticks;
+    int requests, gone, ticks, turns;
     int refused; /* calls of refuse */
     int refusal; /* and the status of the last */
     bool refusal_had_head;

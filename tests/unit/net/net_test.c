@@ -41,6 +41,7 @@ static void the_loop_turns_the_wheel_until_it_is_stopped(void **state)
     pl_net_run(h->net);
     assert_int_equal(p.fired, 1);
     assert_true(h->ticks > 0);
+    assert_true(h->turns > 0);
 }
 
 static void signals_arrive_on_the_loop(void **state)
