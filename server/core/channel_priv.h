@@ -38,8 +38,11 @@ struct pl_sub {
     struct pl_queue *queue;
     struct pl_channel *channel;
     int64_t since;     /* the grant's */
-    int64_t joined;    /* where the queue stood when it came in */
     int64_t all_since; /* un-narrowed for ids above this; PL_NARROWED: narrowed */
+    int64_t first;     /* first event that concerned it after the queue's ack; 0: none */
+    int64_t pending;   /* first one not handed to the link; 0: none */
+    int64_t last;      /* last one handed to a link */
+    int64_t joined;    /* where the queue stood when it came in */
     struct pl_topic_ref {
         struct pl_topic *topic;
         int64_t since; /* events of this topic above this */
@@ -47,10 +50,7 @@ struct pl_sub {
             index; /* in topic->members; PL_NO_INDEX: not a member (the sub is in channel->whole) */
     } * topics;
     uint32_t topic_count;
-    uint32_t index;  /* in channel->whole or channel->narrowed */
-    int64_t first;   /* first event that concerned it after the queue's ack; 0: none */
-    int64_t pending; /* first one not handed to the link; 0: none */
-    int64_t last;    /* last one handed to a link */
+    uint32_t index; /* in channel->whole or channel->narrowed */
 };
 #define PL_NARROWED INT64_MAX
 #define PL_NO_INDEX UINT32_MAX

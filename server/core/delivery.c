@@ -197,7 +197,16 @@ static void offer(struct pl_event *e, struct pl_sub *s)
 
 static void offer_all(struct pl_event *e, const struct pl_sub_array *a)
 {
+    enum {
+        SUBS = 12, /* how far ahead memory is asked for */
+        QUEUES = 6
+    };
+
     for (uint32_t i = 0; i < a->count; i++) {
+        if (i + SUBS < a->count) {
+            __builtin_prefetch(a->items[i + SUBS]);
+            __builtin_prefetch(a->items[i + QUEUES]->queue);
+        }
         offer(e, a->items[i]);
     }
 }

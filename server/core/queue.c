@@ -199,7 +199,7 @@ static struct pl_sub *find_sub(const struct pl_queue *q, const struct pl_channel
 void pl_queue__sync(struct pl_queue *q, const struct pl_membership *narrowing)
 {
     const struct pl_user *u = q->user;
-    struct pl_sub *subs = pl_alloc((u->grant_count + 1) * sizeof(*subs));
+    struct pl_sub *subs = pl_alloc((u->grant_count > 0 ? u->grant_count : 1) * sizeof(*subs));
     uint32_t n = 0;
 
     for (uint32_t i = 0; i < q->sub_count; i++) {

@@ -29,29 +29,12 @@ enum pl_due {
  * is how far the link of now has been served (in the link's order, so everything at or below it
  * went out or did not concern the queue). */
 struct pl_queue {
-    struct pl_map_node node; /* of pl_hub.queues */
-    struct pl_list of_user;  /* of pl_user.queues */
-    struct pl_timer timer;   /* queue.ttl, or the token's end */
+    /* What every delivery looks at stands together. */
     struct pl_hub *hub;
     struct pl_user *user;
     struct pl_link *link; /* NULL: none now */
     struct pl_sub *subs;  /* one per standing grant of the user */
-    int64_t acked;
     int64_t sent;
-    int64_t hole;      /* least id that a repair found behind the cursor; 0: none */
-    int64_t hole_told; /* the position it was told with: forgotten once that is acknowledged; 0: not
-                          yet */
-    int64_t token_exp_ms; /* unix, leeway included; 0: does not expire */
-    uint64_t touched_ms;
-    int64_t link_since_ms; /* unix: when its link of now, or the last one, came */
-    int64_t made_id;       /* what it was made after: an older `disconnect` does not concern it */
-    /* On a bus that keeps queues (store.c). */
-    struct pl_list save;     /* of pl_hub.unsaved or saved; in neither while a save is under way */
-    struct pl_saver *savers; /* who waits for it to be saved */
-    uint64_t saved_ms;
-    int64_t generation; /* 0: not kept */
-    struct pl_rate messages, publishes;
-    uint8_t id[16];
     uint32_t sub_count;
     uint32_t held;          /* subs whose channel is not live */
     uint32_t turn_slot;     /* its place in pl_turn.queues, from 1; 0: none */
@@ -60,14 +43,33 @@ struct pl_queue {
     uint8_t due;            /* set of enum pl_due */
     uint8_t last_transport; /* of the link before */
     bool behind;            /* something may be pending: pull before pushing again */
+    bool asking;            /* the bus was asked whether the position is ahead of everything */
+    bool unproven;          /* whether it is still ours is being asked: not served until then */
     bool made_anew;         /* in place of one that was gone, with its position */
     bool attaching;         /* what follows is for pl_queue_writable to say */
-    bool asking;            /* the bus was asked whether the position is ahead of everything */
-    bool told_degraded;     /* the client was told that the bus is away */
-    bool dirty;             /* what the bus keeps of it is not what it is */
-    bool saving;            /* a save is under way */
-    bool wants_answer; /* its poll is to be answered when nothing is asked of the bus any more */
-    bool unproven;     /* whether it is still ours is being asked: not served until then */
+    int64_t acked;
+    uint8_t id[16];
+    bool told_degraded; /* the client was told that the bus is away */
+    bool dirty;         /* what the bus keeps of it is not what it is */
+    bool saving;        /* a save is under way */
+    bool wants_answer;  /* its poll is to be answered when nothing is asked of the bus any more */
+
+    struct pl_map_node node; /* of pl_hub.queues */
+    struct pl_list of_user;  /* of pl_user.queues */
+    struct pl_timer timer;   /* queue.ttl, or the token's end */
+    int64_t hole;            /* least id that a repair found behind the cursor; 0: none */
+    int64_t hole_told; /* the position it was told with: forgotten once that is acknowledged; 0: not
+                          yet */
+    int64_t token_exp_ms; /* unix, leeway included; 0: does not expire */
+    uint64_t touched_ms;
+    int64_t link_since_ms; /* unix: when its link of now, or the last one, came */
+    int64_t made_id;       /* what it was made after: an older `disconnect` does not concern it */
+    struct pl_rate messages, publishes;
+    /* On a bus that keeps queues (store.c). */
+    struct pl_list save;     /* of pl_hub.unsaved or saved; in neither while a save is under way */
+    struct pl_saver *savers; /* who waits for it to be saved */
+    uint64_t saved_ms;
+    int64_t generation; /* 0: not kept */
 };
 
 #define PL_TURN_MANY UINT32_MAX /* as turn_event: more than one, or none that is known */

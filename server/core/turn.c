@@ -103,8 +103,7 @@ static void fetch_ahead(const struct pl_turn *t, uint32_t i)
     if (i + QUEUES < t->queue_count && t->queues[i + QUEUES] != NULL) {
         const struct pl_queue *q = t->queues[i + QUEUES];
 
-        __builtin_prefetch(&q->link);
-        __builtin_prefetch(&q->sent);
+        __builtin_prefetch(q);
         __builtin_prefetch(&q->behind);
     }
     if (i + LINKS < t->queue_count && t->queues[i + LINKS] != NULL) {
@@ -112,6 +111,7 @@ static void fetch_ahead(const struct pl_turn *t, uint32_t i)
 
         __builtin_prefetch(q->link);
         __builtin_prefetch(q->subs);
+        __builtin_prefetch(&q->user->unsure);
     }
 }
 
