@@ -77,6 +77,8 @@ struct pl_net {
 
     int64_t date_s; /* what date holds */
     char date[40];
+    struct pl_buf head; /* scratch of an answer */
+    int64_t unix_ms;    /* of the loop turn */
 };
 
 /* The first thing in every callback from outside: tells the upper layer when time moved. */
@@ -220,6 +222,7 @@ struct pl_ws_conn {
     struct pl_peer_entry *peer;
     void *user;
     struct pl_ws_rx *rx; /* NULL between messages */
+    int fd;              /* of an open one */
     struct pl_list node;
     struct pl_job job;     /* cuts, or frees */
     struct pl_timer timer; /* cuts a peer that does not close */

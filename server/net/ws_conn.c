@@ -9,8 +9,8 @@
 
 /* A WebSocket in libwebsockets' ws role. It takes the frames of clients apart and answers pings
  * and closes; what the server sends are whole frames made elsewhere, so they go out as raw
- * bytes, and only while libwebsockets holds none back: then there is one send() per frame, and
- * no frame is copied. */
+ * bytes, and only while libwebsockets holds none back: then there is one send() per frame, past
+ * libwebsockets, and no frame is copied. */
 
 enum {
     CLOSE_TIMEOUT_MS = 5000,
@@ -35,12 +35,23 @@ bool pl_ws_compresses(const struct pl_ws_conn *c)
     return c->deflate;
 }
 
+/* While libwebsockets holds nothing back the socket takes the bytes without it; what the socket does
+ * not take it keeps, and sends by itself. */
 static bool send_bytes(struct pl_ws_conn *c, struct pl_bytes b)
 {
-    if (lws_write(c->wsi, (unsigned char *)b.data, b.len, LWS_WRITE_RAW) < 0) {
+    size_t sent = 0;
+
+    if (!lws_partial_buffered(c->wsi)) {
+        ssize_t n = send(c->fd, b.data, b.len, MSG_NOSIGNAL);
+
+        sent = n > 0 ? (size_t)n : 0;
+    }
+    if (sent < b.len &&
+        lws_write(c->wsi, (unsigned char *)b.data + sent, b.len - sent, LWS_WRITE_RAW) < 0) {
         pl_net__later(c->net, &c->job);
         return false;
     }
+    c->wants_writable = sent < b.len && lws_partial_buffered(c->wsi);
     pl_metric_add(PL_S_BYTES_WEBSOCKET, b.len);
     return true;
 }
@@ -55,10 +66,9 @@ bool pl_ws_send(struct pl_ws_conn *c, struct pl_frame *f)
         c->wants_writable = true; /* it calls back when the backlog is out */
         return false;
     }
-    send_bytes(c, c->deflate ? pl_frame_websocket_deflated(
-                                   f, (size_t)c->net->o.cfg->websocket_compression_min)
-                             : pl_frame_websocket(f));
-    c->wants_writable = lws_partial_buffered(c->wsi);
+    (void)send_bytes(c, c->deflate ? pl_frame_websocket_deflated(
+                                         f, (size_t)c->net->o.cfg->websocket_compression_min)
+                                   : pl_frame_websocket(f));
     return true;
 }
 
@@ -74,13 +84,13 @@ void pl_ws_close(struct pl_ws_conn *c, int code, const char *reason)
     PL_ASSERT(len <= MAX_REASON);
     c->phase = PL_WS_CLOSING;
     c->code = (uint16_t)code;
-    c->wants_writable = false;
     p[0] = 0x80 | OPCODE_CLOSE;
     p[1] = (uint8_t)(2 + len);
     p[2] = (uint8_t)(code >> 8);
     p[3] = (uint8_t)code;
     memcpy(p + 4, reason, len);
     if (send_bytes(c, (struct pl_bytes){p, 4 + len})) {
+        c->wants_writable = false;
         pl_net__set_timer(c->net, &c->timer, CLOSE_TIMEOUT_MS);
     }
 }
@@ -178,6 +188,7 @@ static void on_established(struct pl_ws_conn *c)
     struct pl_net *n = c->net;
 
     c->phase = PL_WS_OPEN;
+    c->fd = lws_get_socket_fd(c->wsi);
     pl_list_append(&n->ws, &c->node);
     pl_metric_set(PL_S_CONN_WEBSOCKET, ++n->ws_count);
     n->o.ws->opened(n->o.arg, c, c->user);
