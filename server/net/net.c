@@ -24,7 +24,7 @@ enum {
     MANY_FILES = 256, /* below this a quarter is kept instead */
     SECOND_MS = 1000,
     SECOND_US = 1000000,
-    WS_READ_BYTES = 256,      /* memory of every WebSocket, and how much is read of it at a time */
+    WS_READ_BYTES = 128,      /* memory of every WebSocket, and how much is read of it at a time */
     WS_WRITE_BYTES = 1048576, /* the most in one send(); libwebsockets would copy the rest */
 };
 
@@ -36,7 +36,8 @@ void pl_net__enter(struct pl_net *n)
 
     if (now > n->now_ms) {
         n->now_ms = now;
-        n->o.tick(n->o.arg, now, pl_clock_unix_ms());
+        n->unix_ms = pl_clock_unix_ms();
+        n->o.tick(n->o.arg, now, n->unix_ms);
     }
 }
 
@@ -117,7 +118,7 @@ static void on_second(uv_timer_t *t)
 
 const char *pl_net__date(struct pl_net *n)
 {
-    int64_t s = pl_clock_unix_ms() / 1000;
+    int64_t s = n->unix_ms / 1000;
     time_t t = (time_t)s;
     struct tm tm;
 
@@ -246,6 +247,7 @@ static void start_loop(struct pl_net *n)
 {
     uv_loop_init(&n->loop);
     n->now_ms = uv_now(&n->loop);
+    n->unix_ms = pl_clock_unix_ms();
     n->prepare.data = n->check.data = n->wheel_timer.data = n->second.data = n;
     uv_prepare_init(&n->loop, &n->prepare);
     uv_prepare_start(&n->prepare, on_prepare);
@@ -390,5 +392,6 @@ void pl_net_free(struct pl_net *n)
     }
     PL_ASSERT(uv_loop_close(&n->loop) == 0);
     pl_map_done(&n->peers);
+    pl_buf_done(&n->head);
     free(n);
 }

@@ -42,18 +42,19 @@ struct opening {
 };
 
 struct websocket {
-    struct pl_link link;
-    struct pl_timer timer; /* hello timeout, ping, liveness */
+    struct pl_link link; /* this and what follows is all that a delivery needs */
     struct pl_node *node;
-    struct pl_ws_conn *conn;   /* NULL before it is open and after it is closed */
-    struct opening *opening;   /* until welcome; NULL while hello is waited for */
-    struct pl_list calls;      /* messages whose reply is still to come */
-    struct pl_frame **pending; /* replies not taken yet, PENDING_FRAMES at most */
-    uint64_t received_ms, sent_ms, pinged_ms;
-    int64_t publish_until_ms; /* unix; 0: no token with the scope was shown */
+    struct pl_ws_conn *conn; /* NULL before it is open and after it is closed */
+    uint64_t sent_ms;
     uint8_t pending_count;
     bool said_hello;
     bool closing;
+    struct pl_timer timer;     /* hello timeout, ping, liveness */
+    struct opening *opening;   /* until welcome; NULL while hello is waited for */
+    struct pl_list calls;      /* messages whose reply is still to come */
+    struct pl_frame **pending; /* replies not taken yet, PENDING_FRAMES at most */
+    uint64_t received_ms, pinged_ms;
+    int64_t publish_until_ms; /* unix; 0: no token with the scope was shown */
 };
 
 /* 1013 and 4429 say for how long to stay away. */
@@ -400,14 +401,19 @@ static void open_new(struct websocket *ws, const struct pl_claims *c, bool was_g
     pl_queue_when_saved(q, on_saved, o);
 }
 
-/* Whatever is to be known of its user and queue is here. */
-static void open_queue(struct websocket *ws, struct pl_arena *a)
+/* Whatever is to be known of its user and queue is here. id: what its token says, if that is known
+ * already. */
+static void open_queue(struct websocket *ws, struct pl_identity id, struct pl_arena *a)
 {
     struct opening *o = ws->opening;
     struct pl_credentials cr = {o->token, o->queue_id};
-    struct pl_identity id = {.queue = NULL};
-    int status = cr.queue_id.len > 0 ? pl_identity_queue(ws->node, &cr, a, &id)
-                                     : pl_identity_verify(ws->node, cr.token, a, &id);
+    int status = PL_OK;
+
+    if (cr.queue_id.len > 0) {
+        status = pl_identity_queue(ws->node, &cr, a, &id);
+    } else if (!id.has_token) {
+        status = pl_identity_verify(ws->node, cr.token, a, &id);
+    }
 
     if (id.has_token) {
         o->publish_until_ms = pl_identity_publish_until_ms(ws->node, &id.claims);
@@ -433,7 +439,7 @@ static void on_ready(void *arg, int status)
     if (status != PL_OK || ws->closing) {
         opening_failed(ws, status);
     } else {
-        open_queue(ws, &a);
+        open_queue(ws, (struct pl_identity){.queue = NULL}, &a);
     }
     pl_arena_done(&a);
 }
@@ -457,7 +463,7 @@ static void start_opening(struct websocket *ws)
         pl_hub_prepare(h, id.claims.user_id, o->queue_id, on_ready, o);
         arm(ws);
     } else {
-        open_queue(ws, &a);
+        open_queue(ws, id, &a);
     }
     pl_arena_done(&a);
 }
