@@ -25,18 +25,20 @@ struct poll {
  */
 static void write_lines(const struct pl_node *n, char *out, size_t size)
 {
+    static const char always[] = "X-Accel-Buffering: no\r\n";
     const char *sunset = n->cfg->transport_sunset;
     /* Only what fits a header line; a date does. */
     bool dated = sunset[0] != '\0' && strlen(sunset) < 64 && strpbrk(sunset, "\r\n") == NULL;
-    int len = snprintf(out, size, "X-Accel-Buffering: no\r\n");
 
-    if (n->cfg->transport_phase == PL_PHASE_WEBSOCKET) {
-        (void)snprintf(
-            out + len, size - (size_t)len,
-            "Deprecation: @%lld\r\n%s%s%sLink: </realtime/ws>; rel=\"successor-version\"\r\n",
-            (long long)(n->phase_since_ms / 1000), dated ? "Sunset: " : "", sunset,
-            dated ? "\r\n" : "");
+    if (n->cfg->transport_phase != PL_PHASE_WEBSOCKET) {
+        memcpy(out, always, sizeof(always));
+        return;
     }
+    (void)snprintf(out, size,
+                   "%sDeprecation: @%lld\r\n%s%s%sLink: </realtime/ws>; "
+                   "rel=\"successor-version\"\r\n",
+                   always, (long long)(n->phase_since_ms / 1000), dated ? "Sunset: " : "",
+                   dated ? sunset : "", dated ? "\r\n" : "");
 }
 
 static void poll_free(struct poll *p)
