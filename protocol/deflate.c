@@ -2,6 +2,7 @@
 
 #include <limits.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <zlib.h>
 
@@ -84,6 +85,39 @@ bool pl_deflate__message(const void *data, size_t len, struct pl_bytes *ret)
     }
     *ret = (struct pl_bytes){deflater.out, room - z->avail_out - sizeof(tail)};
     return true;
+}
+
+/* RFC 1952: no name, no time, unknown system. */
+static const uint8_t gzip_head[] = {0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255};
+static const uint8_t last_block[] = {0x03, 0x00}; /* empty, with fixed codes, and the final one */
+
+static uint8_t *put(uint8_t *at, const void *bytes, size_t len)
+{
+    memcpy(at, bytes, len);
+    return at + len;
+}
+
+static uint8_t *put_number(uint8_t *at, uint32_t n)
+{
+    for (int i = 0; i < 4; i++) {
+        *at++ = (uint8_t)(n >> 8 * i);
+    }
+    return at;
+}
+
+size_t pl_deflate__gzip_size(size_t deflated_len)
+{
+    return sizeof(gzip_head) + deflated_len + sizeof(tail) + sizeof(last_block) + 8;
+}
+
+void pl_deflate__gzip(struct pl_bytes plain, struct pl_bytes deflated, uint8_t *out)
+{
+    out = put(out, gzip_head, sizeof(gzip_head));
+    out = put(out, deflated.data, deflated.len);
+    out = put(out, tail, sizeof(tail));
+    out = put(out, last_block, sizeof(last_block));
+    out = put_number(out, (uint32_t)crc32(0, plain.data, (uInt)plain.len));
+    (void)put_number(out, (uint32_t)plain.len);
 }
 
 static bool begin_inflate(void)

@@ -29,6 +29,7 @@ struct pl_frame {
     bool deflate_tried;
     struct block *plain;
     struct block *deflated; /* NULL: not tried, or no gain */
+    struct block *gzip;     /* the same as a body of HTTP; NULL: not asked for */
 };
 
 size_t pl_websocket_header(uint8_t out[10], uint8_t opcode, bool rsv1, size_t len)
@@ -99,6 +100,7 @@ void pl_frame_unref(struct pl_frame *f)
     }
     free(f->plain);
     free(f->deflated);
+    free(f->gzip);
     free(f);
 }
 
@@ -117,10 +119,11 @@ struct pl_bytes pl_frame_websocket(const struct pl_frame *f)
     return block_frame(f->plain);
 }
 
-struct pl_bytes pl_frame_websocket_deflated(struct pl_frame *f, size_t min)
+/* NULL: too small, or no gain. */
+static const struct block *deflated(struct pl_frame *f, size_t min)
 {
     if (f->plain->payload_len < min) {
-        return block_frame(f->plain);
+        return NULL;
     }
     if (!f->deflate_tried) {
         const struct pl_bytes payload = block_payload(f->plain);
@@ -131,10 +134,35 @@ struct pl_bytes pl_frame_websocket_deflated(struct pl_frame *f, size_t min)
             f->deflated = block_new(f->codec, true, shorter);
         }
     }
-    return block_frame(f->deflated != NULL ? f->deflated : f->plain);
+    return f->deflated;
+}
+
+struct pl_bytes pl_frame_websocket_deflated(struct pl_frame *f, size_t min)
+{
+    const struct block *b = deflated(f, min);
+
+    return block_frame(b != NULL ? b : f->plain);
+}
+
+bool pl_frame_gzip(struct pl_frame *f, size_t min, struct pl_bytes *ret)
+{
+    const struct block *b = deflated(f, min);
+    size_t size;
+
+    if (b == NULL) {
+        return false;
+    }
+    if (f->gzip == NULL) {
+        size = pl_deflate__gzip_size(b->payload_len);
+        f->gzip = pl_alloc(sizeof(*f->gzip) + PL_FRAME_ROOM + size);
+        f->gzip->payload_len = size;
+        pl_deflate__gzip(block_payload(f->plain), block_payload(b), f->gzip->bytes + PL_FRAME_ROOM);
+    }
+    *ret = block_payload(f->gzip);
+    return true;
 }
 
 size_t pl_frame_memory(const struct pl_frame *f)
 {
-    return sizeof(*f) + block_memory(f->plain) + block_memory(f->deflated);
+    return sizeof(*f) + block_memory(f->plain) + block_memory(f->deflated) + block_memory(f->gzip);
 }

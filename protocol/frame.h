@@ -7,7 +7,8 @@
 
 #include "protocol/value.h"
 
-/* One encoded message, immutable, counted, shared by all who get it: as the body of an HTTP answer,
+/* One encoded message, immutable, counted, shared by all who get it: as the body of an HTTP answer
+ * (plain or gzip),
  * as a ready WebSocket frame (RFC 6455, server to client, unmasked, one frame), and as a ready
  * compressed one (RFC 7692, no context takeover: RSV1, deflate stream without its 00 00 ff ff
  * tail), which is made on first need, once. Not thread-safe: a frame belongs to one event loop. */
@@ -33,6 +34,9 @@ struct pl_bytes pl_frame_websocket(const struct pl_frame *f);
 /* The compressed form if the payload has at least min bytes and deflate makes it smaller, else the
  * plain one. */
 struct pl_bytes pl_frame_websocket_deflated(struct pl_frame *f, size_t min);
+/* The compressed form as a gzip body, around the same deflate stream. False: the payload has fewer than
+ * min bytes, or deflate does not make it smaller. */
+bool pl_frame_gzip(struct pl_frame *f, size_t min, struct pl_bytes *ret);
 size_t pl_frame_memory(const struct pl_frame *f); /* bytes held in all */
 
 /* RFC 6455 header of an unmasked final frame into out (room for 10 bytes): returns its length, 2, 4

@@ -122,6 +122,8 @@ int pl_http_websocket_subprotocol(const struct pl_http_head *h, enum pl_codec *r
 /* The codec to answer in: PL_MSGPACK if Accept names one of its two types with a weight above 0
  * that is not below the one of application/json; else PL_JSON. */
 enum pl_codec pl_http_accept_codec(const struct pl_http_head *h);
+/* Does Accept-Encoding name gzip (or "*", and gzip not at all) with a weight above 0? */
+bool pl_http_accepts_gzip(const struct pl_http_head *h);
 /* The codec of the body, by Content-Type without its parameters: absent, application/json,
  * text/plain (sendBeacon) and application/x-www-form-urlencoded (curl -d) are JSON;
  * application/msgpack, application/vnd.msgpack; anything else, or more than one Content-Type, is

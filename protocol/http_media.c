@@ -65,6 +65,24 @@ enum pl_codec pl_http_accept_codec(const struct pl_http_head *h)
     return msgpack > 0 && msgpack >= json ? PL_MSGPACK : PL_JSON;
 }
 
+bool pl_http_accepts_gzip(const struct pl_http_head *h)
+{
+    struct pl_http__list it = {.head = h, .name = "accept-encoding"};
+    struct pl_str item;
+    int gzip = -1, any = 0;
+
+    while (pl_http__list_next(&it, &item)) {
+        const int weight = take_type(&item);
+
+        if (pl_http__equals(item, "gzip") || pl_http__equals(item, "x-gzip")) {
+            gzip = weight > gzip ? weight : gzip;
+        } else if (pl_http__equals(item, "*")) {
+            any = weight;
+        }
+    }
+    return gzip >= 0 ? gzip > 0 : any > 0;
+}
+
 int pl_http_body_codec(const struct pl_http_head *h, enum pl_codec *ret)
 {
     const struct pl_str *value = pl_http_header(h, "content-type");

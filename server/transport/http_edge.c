@@ -39,8 +39,11 @@ void pl_http_to_init(struct pl_http_to *to, struct pl_node *node, struct pl_http
 {
     const struct pl_str *origin = cors ? pl_http_header(&rq->head, "origin") : NULL;
 
-    *to = (struct pl_http_to){
-        .node = node, .conn = c, .codec = pl_http_accept_codec(&rq->head), .cors = cors};
+    *to = (struct pl_http_to){.node = node,
+                              .conn = c,
+                              .codec = pl_http_accept_codec(&rq->head),
+                              .gzip = pl_http_accepts_gzip(&rq->head),
+                              .cors = cors};
     if (origin != NULL && origin->len <= MAX_ORIGIN &&
         pl_http_origin_allowed(node, *origin, pl_http_header(&rq->head, "host"))) {
         char *copy = pl_arena_alloc(rq->arena, origin->len + 1);

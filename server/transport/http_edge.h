@@ -10,6 +10,7 @@ struct pl_http_to {
     struct pl_node *node;
     struct pl_http_conn *conn;
     enum pl_codec codec;
+    bool gzip; /* the client takes it */
     bool cors; /* a client path: CORS lines on every status */
     const char *
         origin; /* the allowed Origin to echo; NULL: none. The request's, or owned by a kept copy */

@@ -23,22 +23,24 @@ struct poll {
 
 /* Phase websocket says that polling is on its way out (RFC 9745, RFC 8594); the answer is the same.
  */
-static void write_lines(const struct pl_node *n, char *out, size_t size)
+static void write_lines(const struct pl_node *n, bool compressed, char *out, size_t size)
 {
     static const char always[] = "X-Accel-Buffering: no\r\n";
+    static const char gzip[] = "X-Accel-Buffering: no\r\nContent-Encoding: gzip\r\n"
+                               "Vary: Accept-Encoding\r\n";
     const char *sunset = n->cfg->transport_sunset;
     /* Only what fits a header line; a date does. */
     bool dated = sunset[0] != '\0' && strlen(sunset) < 64 && strpbrk(sunset, "\r\n") == NULL;
 
     if (n->cfg->transport_phase != PL_PHASE_WEBSOCKET) {
-        memcpy(out, always, sizeof(always));
+        memcpy(out, compressed ? gzip : always, compressed ? sizeof(gzip) : sizeof(always));
         return;
     }
     (void)snprintf(out, size,
                    "%sDeprecation: @%lld\r\n%s%s%sLink: </realtime/ws>; "
                    "rel=\"successor-version\"\r\n",
-                   always, (long long)(n->phase_since_ms / 1000), dated ? "Sunset: " : "",
-                   dated ? sunset : "", dated ? "\r\n" : "");
+                   compressed ? gzip : always, (long long)(n->phase_since_ms / 1000),
+                   dated ? "Sunset: " : "", dated ? sunset : "", dated ? "\r\n" : "");
 }
 
 static void poll_free(struct poll *p)
@@ -63,12 +65,16 @@ static void on_timeout(struct pl_timer *t)
 static bool poll_send(struct pl_link *l, struct pl_frame *f, uint32_t events)
 {
     struct poll *p = pl_container_of(l, struct poll, link);
-    char lines[256];
+    const struct pl_config *cfg = p->to.node->cfg;
+    struct pl_bytes body = pl_frame_payload(f);
+    bool compressed = p->to.gzip && cfg->longpoll_compression &&
+                      pl_frame_gzip(f, (size_t)cfg->longpoll_compression_min, &body);
+    char lines[320];
 
     (void)events;
-    write_lines(p->to.node, lines, sizeof(lines));
+    write_lines(p->to.node, compressed, lines, sizeof(lines));
     pl_http_set_user(p->to.conn, NULL);
-    pl_http_answer(&p->to, 200, pl_frame_payload(f), lines);
+    pl_http_answer(&p->to, 200, body, lines);
     return true;
 }
 

@@ -1,9 +1,10 @@
 """Who gets which event, and when: rule 3 of docs/delivery.md on both transports, and what a change of rights does."""
 
+import gzip
 import json
 import time
 
-from harness import MSGPACK, ServerCase, main, mint, new_community, new_user
+from harness import JSON, MSGPACK, ServerCase, main, mint, new_community, new_user
 from wsclient import MSGPACK_PROTOCOL, Ws
 
 HIDDEN = ("subscriber_ids", "exclude_user_id", "exclude_queue_id")
@@ -305,6 +306,21 @@ class Changes(DeliveryCase):
                 self.assertEqual(len(poller.ids(wait=2)), 1)
         (signal,) = value.get("signals") or poller.poll()["signals"]
         self.assert_membership(signal, [self.community, more])
+
+    def test_a_poll_that_takes_gzip_gets_it_where_it_pays(self):
+        poller = self.server.register(self.user, [self.community])
+        small = self.publish()
+        answer = self.server.get(poller.path(0), headers={"Accept-Encoding": "gzip"})
+        self.assertNotIn("Content-Encoding", answer.headers)
+        self.publish(data={"text": "again and " * 200})
+        for codec in (JSON, MSGPACK):
+            plain = self.server.get(poller.path(0), codec=codec)
+            packed = self.server.get(poller.path(0), codec=codec, headers={"Accept-Encoding": "br, gzip"})
+            self.assertEqual(packed.headers["Content-Encoding"], "gzip")
+            self.assertIn("Accept-Encoding", packed.headers.get_all("Vary"))
+            self.assertEqual(gzip.decompress(packed.body), plain.body)
+            self.assertLess(len(packed.body), len(plain.body) / 2)
+        self.assertEqual(small, poller.ids()[0])
 
     def test_a_held_poll_gets_events_of_a_community_granted_meanwhile(self):
         poller, _ = self.both(communities=[new_community()])

@@ -135,6 +135,47 @@ static void the_deflated_form_inflates_to_the_payload(void **state)
     pl_deflate_done();
 }
 
+static void the_gzip_form_holds_the_same_deflate_stream(void **state)
+{
+    static const uint8_t head[] = {0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255};
+    static const uint8_t end[] = {0x00, 0x00, 0xff, 0xff, 0x03, 0x00};
+    struct pl_frame *f = frame_of(PL_JSON, 'a', 1000);
+    const size_t before = pl_frame_memory(f);
+    struct pl_bytes gzip, again, inner;
+    struct pl_bytes frame = pl_frame_websocket_deflated(f, 512);
+
+    (void)state;
+    frame = (struct pl_bytes){frame.data + 2, frame.len - 2};
+    assert_true(pl_frame_gzip(f, 512, &gzip));
+    assert_true(pl_frame_gzip(f, 512, &again));
+    assert_ptr_equal(gzip.data, again.data);
+    assert_true(pl_frame_memory(f) >= before + frame.len + gzip.len);
+    assert_memory_equal(gzip.data, head, sizeof(head));
+    inner = (struct pl_bytes){gzip.data + sizeof(head), gzip.len - sizeof(head) - sizeof(end) - 8};
+    assert_int_equal(inner.len, frame.len);
+    assert_memory_equal(inner.data, frame.data, frame.len);
+    assert_memory_equal(inner.data + inner.len, end, sizeof(end));
+    assert_memory_equal(gzip.data + gzip.len - 4, ((uint8_t[]){0xe8, 0x03, 0, 0}), 4);
+    pl_frame_unref(f);
+    pl_deflate_done();
+}
+
+static void what_is_small_or_does_not_shrink_has_no_gzip_form(void **state)
+{
+    struct pl_frame *small = frame_of(PL_JSON, 'a', 100);
+    struct pl_frame *tiny = frame_of(PL_JSON, 'a', 1);
+    struct pl_bytes gzip = {NULL, 7};
+
+    (void)state;
+    assert_false(pl_frame_gzip(small, 101, &gzip));
+    assert_false(pl_frame_gzip(tiny, 0, &gzip));
+    assert_int_equal(gzip.len, 7);
+    assert_true(pl_frame_gzip(small, 100, &gzip));
+    pl_frame_unref(small);
+    pl_frame_unref(tiny);
+    pl_deflate_done();
+}
+
 static void it_is_made_once_and_shared(void **state)
 {
     struct pl_frame *f = frame_of(PL_JSON, 'a', 1000);
@@ -205,6 +246,8 @@ int main(void)
         cmocka_unit_test(frames_of_all_sizes_are_whole),
         cmocka_unit_test(there_is_room_before_every_form),
         cmocka_unit_test(the_deflated_form_inflates_to_the_payload),
+        cmocka_unit_test(the_gzip_form_holds_the_same_deflate_stream),
+        cmocka_unit_test(what_is_small_or_does_not_shrink_has_no_gzip_form),
         cmocka_unit_test(it_is_made_once_and_shared),
         cmocka_unit_test(small_or_incompressible_payloads_stay_plain),
         cmocka_unit_test(the_last_reference_frees),

@@ -86,6 +86,33 @@ static void other_bodies_are_refused(void **state)
                      PL_ERR_MEDIA_TYPE);
 }
 
+static bool takes_gzip(const char *headers)
+{
+    struct pl_buf request = {0};
+    struct pl_http_head h;
+    bool gzip;
+
+    pl_buf_printf(&request, "GET / HTTP/1.1\r\nHost: a\r\n%s\r\n", headers);
+    parse_good(pl_buf_cstr(&request), &h);
+    gzip = pl_http_accepts_gzip(&h);
+    pl_buf_done(&request);
+    return gzip;
+}
+
+static void gzip_is_taken_where_it_is_named(void **state)
+{
+    (void)state;
+    assert_false(takes_gzip(""));
+    assert_false(takes_gzip("Accept-Encoding:\r\n"));
+    assert_false(takes_gzip("Accept-Encoding: br, deflate\r\n"));
+    assert_false(takes_gzip("Accept-Encoding: gzip;q=0, br\r\n"));
+    assert_false(takes_gzip("Accept-Encoding: *, gzip; q=0\r\n"));
+    assert_false(takes_gzip("Accept-Encoding: *;q=0\r\n"));
+    assert_true(takes_gzip("Accept-Encoding: gzip, deflate, br\r\n"));
+    assert_true(takes_gzip("Accept-Encoding: br\r\nAccept-Encoding: X-GZIP ;q=0.5\r\n"));
+    assert_true(takes_gzip("Accept-Encoding: *\r\n"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -93,6 +120,7 @@ int main(void)
         cmocka_unit_test(weights_decide_between_the_two),
         cmocka_unit_test(a_body_is_json_unless_it_says_messagepack),
         cmocka_unit_test(other_bodies_are_refused),
+        cmocka_unit_test(gzip_is_taken_where_it_is_named),
     };
 
     return cmocka_run_group_tests_name("protocol/http_media", tests, NULL, NULL);
