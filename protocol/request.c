@@ -78,6 +78,9 @@ static const struct pl_request_field hello_fields[] = {
     {"last_event_id", PL_ACCEPTS_POSITION, pl_request__read_position,
      offsetof(struct pl_message, last_event_id), offsetof(struct pl_message, has_last_event_id),
      false},
+    {"batch_window_ms", PL_ACCEPTS_POSITION, pl_request__read_position,
+     offsetof(struct pl_message, batch_window_ms), offsetof(struct pl_message, has_batch_window),
+     false},
 };
 
 static const struct pl_request_field ack_fields[] = {

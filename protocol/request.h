@@ -134,6 +134,8 @@ struct pl_message {
     struct pl_str token, queue_id; /* len 0: absent */
     bool has_last_event_id;
     int64_t last_event_id; /* hello: the position; ack: event_id (has_… false when absent) */
+    bool has_batch_window;
+    int64_t batch_window_ms; /* hello */
     struct pl_str
         channel; /* subscribe, unsubscribe: "community:42"; by community_id, or by channel */
     struct pl_str topic; /* article_id as text; len 0: absent */

@@ -178,6 +178,20 @@ bool pl_deliver__push(struct pl_queue *q, struct pl_event *e)
     return true;
 }
 
+/* What is pending is half of what the ring holds: waiting for more could cost what is there. */
+static bool fills_ring(const struct pl_sub *s)
+{
+    const struct pl_channel *c = s->channel;
+    const struct pl_config *cfg = c->hub->cfg;
+
+    if (2 * c->hub->ring_bytes > (uint64_t)cfg->channel_total_bytes) {
+        return true; /* any ring may have to shrink */
+    }
+    return (2 * (uint64_t)c->ring_count > (uint64_t)cfg->channel_ring_events ||
+            2 * c->ring_bytes > (uint64_t)cfg->channel_ring_bytes) &&
+           pl_channel__entry(c, c->ring_count / 2)->event->id >= s->pending;
+}
+
 static void offer(struct pl_event *e, struct pl_sub *s)
 {
     struct pl_queue *q = s->queue;
@@ -192,6 +206,8 @@ static void offer(struct pl_event *e, struct pl_sub *s)
         pl_turn__hold(q, e);
     } else if (q->turn_slot != 0 && !pl_turn__waits_for(q, e)) {
         q->turn_event = PL_TURN_MANY;
+    } else if (q->waiting && q->link != NULL && fills_ring(s)) {
+        pl_turn__hurry(q);
     }
 }
 

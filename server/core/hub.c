@@ -158,7 +158,14 @@ static void to_tail(struct pl_hub *h, struct pl_channel *c)
 
 void pl_hub__bound_bytes(struct pl_hub *h)
 {
-    uint32_t tries = h->handing_out ? 0 : h->channels.count;
+    uint32_t tries = h->channels.count;
+
+    if (h->handing_out || h->ring_bytes <= (uint64_t)h->cfg->channel_total_bytes) {
+        return;
+    }
+    if (h->turn.queue_count > 0) {
+        (void)pl_turn__send(h); /* what they wait for may be what goes */
+    }
 
     while (h->ring_bytes > (uint64_t)h->cfg->channel_total_bytes && tries > 0) {
         struct pl_channel *c = pl_container_of(h->channel_lru.next, struct pl_channel, lru);

@@ -69,7 +69,7 @@ struct pl_hub {
     struct pl_list unneeded;  /* channels without a queue, still open; longest first */
     struct pl_list histories; /* channels whose log is to be read below the ring */
     uint32_t history_reads;   /* such readings under way */
-    bool handing_out;         /* one is being handed out: bounds wait until all have got it */
+    bool handing_out;         /* to several: bounds wait until all have got it */
     int64_t passed[256];      /* newest change that passed of a user not held, by hash */
     struct pl_map fetches;    /* what is being asked of the bus about users and queues */
     struct pl_list unsaved;   /* queues to be saved */

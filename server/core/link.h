@@ -19,6 +19,10 @@ enum pl_transport {
     PL_TRANSPORT_LONGPOLL
 };
 
+enum {
+    PL_BATCH_WINDOW_MAX_MS = 600000
+};
+
 struct pl_link_ops {
     enum pl_transport transport;
     /* One answer spends the link: when send returned true the core takes it off its queue, then
@@ -41,6 +45,8 @@ struct pl_link {
     const struct pl_link_ops *ops;
     struct pl_queue *queue; /* NULL while attached to none; the core's to write */
     uint8_t codec;          /* enum pl_codec */
+    bool has_batch_window;  /* the client has named its own; else queue.batch_window counts */
+    uint32_t batch_window_ms;
 };
 
 #endif

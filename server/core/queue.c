@@ -34,7 +34,8 @@ static uint64_t ttl_ms(const struct pl_queue *q)
     return (uint64_t)q->hub->cfg->queue_ttl;
 }
 
-/* One timer serves both ends of a queue's life: it fires at the nearer one and looks. */
+/* One timer serves both ends of a queue's life, and its batch window: it fires at the nearest one and
+ * looks. */
 static void arm(struct pl_queue *q)
 {
     uint64_t now = q->hub->mono_ms;
@@ -46,7 +47,20 @@ static void arm(struct pl_queue *q)
 
         due = exp < due ? exp : due;
     }
+    if (q->waiting && pl_timer_is_set(&q->timer) && q->timer.due_ms < due) {
+        due = q->timer.due_ms;
+    }
     pl_timer_set(q->hub->wheel, &q->timer, due);
+}
+
+void pl_queue__wait(struct pl_queue *q, uint64_t ms)
+{
+    uint64_t due = q->hub->mono_ms + ms;
+
+    if (!q->waiting && (!pl_timer_is_set(&q->timer) || due < q->timer.due_ms)) {
+        pl_timer_set(q->hub->wheel, &q->timer, due);
+    }
+    q->waiting = true;
 }
 
 static void take_link(struct pl_queue *q, int status)
@@ -62,7 +76,9 @@ static void take_link(struct pl_queue *q, int status)
 static void on_timer(struct pl_timer *t)
 {
     struct pl_queue *q = pl_container_of(t, struct pl_queue, timer);
+    bool waited = q->waiting;
 
+    q->waiting = false;
     if (q->link != NULL) {
         if (pl_queue_token_expired(q)) {
             take_link(q, PL_ERR_TOKEN_EXPIRED);
@@ -71,6 +87,9 @@ static void on_timer(struct pl_timer *t)
         pl_metric_add(PL_S_ENDED_TTL, 1);
         pl_queue_end(q, PL_ERR_QUEUE_NOT_FOUND);
         return;
+    }
+    if (waited && q->link != NULL && q->behind) {
+        pl_deliver__pull(q);
     }
     arm(q);
 }

@@ -52,6 +52,7 @@ struct pl_queue {
     bool told_degraded; /* the client was told that the bus is away */
     bool dirty;         /* what the bus keeps of it is not what it is */
     bool saving;        /* a save is under way */
+    bool waiting;       /* for its batch window to end: timer fires then */
     bool wants_answer;  /* its poll is to be answered when nothing is asked of the bus any more */
 
     struct pl_map_node node; /* of pl_hub.queues */
@@ -89,6 +90,8 @@ void pl_queue__signal(struct pl_queue *q, enum pl_due due);
 int64_t pl_queue__examined(const struct pl_queue *q);
 /* Is its position beyond everything? The bus is asked. */
 void pl_queue__ask_if_ahead(struct pl_queue *q);
+/* Sends what is pending in ms, at the latest. */
+void pl_queue__wait(struct pl_queue *q, uint64_t ms);
 /* Takes the link off; it is not told. */
 void pl_queue__unlink(struct pl_queue *q);
 /* A channel of the queue became live or ceased to be: counts, and goes on if nothing holds it any
@@ -137,6 +140,8 @@ void pl_turn__make_room(struct pl_hub *h, size_t body_bytes);
 void pl_turn__hold(struct pl_queue *q, struct pl_event *e);
 /* Is this the one event that it waits for? */
 bool pl_turn__waits_for(const struct pl_queue *q, const struct pl_event *e);
+/* It waits for more to come (queue.batch_window), but not any longer than this turn. */
+void pl_turn__hurry(struct pl_queue *q);
 void pl_turn__forget(struct pl_queue *q); /* it ends */
 /* Sends everything that waits; returns how many messages were taken. */
 uint32_t pl_turn__send(struct pl_hub *h);

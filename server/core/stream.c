@@ -143,7 +143,7 @@ static void sub_live(struct pl_sub *s, void *arg)
 static void sub_pull(struct pl_sub *s, void *arg)
 {
     (void)arg;
-    pl_deliver__pull(s->queue);
+    pl_turn__hurry(s->queue);
 }
 
 /* A hole turned up: the event id (or something from there on) was not in the ring while the channel
@@ -190,6 +190,13 @@ static void sub_lost(struct pl_sub *s, void *known)
         s->pending = from + 1;
     }
     sub_missed(s, (s->joined > from ? s->joined : from) + 1);
+}
+
+/* Without turns every call from the bus is one: what it brought about is sent when it is all there,
+ * a change of rights with it. */
+static uint32_t end_call(struct pl_hub *h)
+{
+    return h->has_turns ? 0 : pl_hub_end_turn(h);
 }
 
 static void go_live(struct pl_channel *c)
@@ -279,7 +286,7 @@ uint32_t pl_hub_bus_event(struct pl_hub *h, int64_t id, const struct pl_bus_even
     pl_hub__drop_event(h, e);
     advance(h, id);
     pl_hub__bound_bytes(h);
-    return h->has_turns ? 0 : pl_hub_end_turn(h);
+    return end_call(h);
 }
 
 void pl_hub_bus_change(struct pl_hub *h, int64_t id, const struct pl_bus_change *c)
@@ -291,11 +298,13 @@ void pl_hub_bus_change(struct pl_hub *h, int64_t id, const struct pl_bus_change 
         pl_user__apply_change(h, id, c);
     }
     advance(h, id); /* then: what goes live by it is delivered by the grants of now */
+    (void)end_call(h);
 }
 
 void pl_hub_bus_applied(struct pl_hub *h, int64_t id)
 {
     advance(h, id);
+    (void)end_call(h);
 }
 
 static void sub_lost_epoch(struct pl_sub *s, void *arg)
@@ -408,6 +417,7 @@ void pl_hub_bus_opened(struct pl_hub *h, struct pl_str channel, int64_t floor,
     c->state = PL_CHANNEL_READ;
     pl_list_append(&h->channels_read, &c->read);
     advance(h, h->applied);
+    (void)end_call(h);
     pl_hub__bound_bytes(h);
 }
 

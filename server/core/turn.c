@@ -52,12 +52,10 @@ static uint32_t event_slot(struct pl_turn *t, struct pl_event *e)
     return t->event_count;
 }
 
-void pl_turn__hold(struct pl_queue *q, struct pl_event *e)
+static void enqueue(struct pl_queue *q)
 {
     struct pl_turn *t = &q->hub->turn;
 
-    q->behind = true;
-    q->turn_event = event_slot(t, e);
     if (q->turn_slot != 0) {
         return; /* it was pulled meanwhile */
     }
@@ -67,6 +65,31 @@ void pl_turn__hold(struct pl_queue *q, struct pl_event *e)
     }
     t->queues[t->queue_count++] = q;
     q->turn_slot = t->queue_count;
+}
+
+static uint64_t batch_window_ms(const struct pl_queue *q)
+{
+    return q->link->has_batch_window ? q->link->batch_window_ms
+                                     : (uint64_t)q->hub->cfg->queue_batch_window;
+}
+
+void pl_turn__hold(struct pl_queue *q, struct pl_event *e)
+{
+    uint64_t window_ms = batch_window_ms(q);
+
+    q->behind = true;
+    if (window_ms > 0) {
+        pl_queue__wait(q, window_ms);
+        return;
+    }
+    q->turn_event = event_slot(&q->hub->turn, e);
+    enqueue(q);
+}
+
+void pl_turn__hurry(struct pl_queue *q)
+{
+    q->turn_event = PL_TURN_MANY;
+    enqueue(q);
 }
 
 bool pl_turn__waits_for(const struct pl_queue *q, const struct pl_event *e)
@@ -119,6 +142,9 @@ uint32_t pl_turn__send(struct pl_hub *h)
 {
     struct pl_turn *t = &h->turn;
     uint32_t before = t->handed;
+    bool outer = h->handing_out;
+
+    h->handing_out = true; /* rings keep what the others wait for */
 
     for (uint32_t i = 0; i < t->queue_count; i++) {
         struct pl_queue *q = t->queues[i];
@@ -135,6 +161,7 @@ uint32_t pl_turn__send(struct pl_hub *h)
             pl_deliver__pull(q);
         }
     }
+    h->handing_out = outer;
     clear(h);
     return t->handed - before;
 }
@@ -190,8 +217,9 @@ uint32_t pl_hub_end_turn(struct pl_hub *h)
 {
     uint32_t handed = 0;
 
-    if (h->turn.event_count > 0) {
+    if (h->turn.queue_count > 0) {
         handed = pl_turn__send(h);
+        pl_hub__bound_bytes(h);
     }
     if (h->turn.next_shared > 0) {
         let_all_go(&h->turn);

@@ -96,6 +96,17 @@ class Opening(WsCase):
         self.assertNotIn("token_expires_in_ms", ws.welcome, "a queue made with an API key does not expire")
         self.assertEqual([e["event_id"] for e in ws.events(1)], [event_id])
 
+    def test_hello_may_name_a_batch_window(self):
+        with Ws(self.server) as ws:
+            ws.send({"op": "hello", "token": self.token(), "batch_window_ms": 400})
+            ws.expect("welcome")
+            ids = [self.publish() for _ in range(3)]
+            self.assertTrue(ws.quiet(0.2), "it waits")
+            self.assertEqual([e["event_id"] for e in ws.expect("events")["events"]], ids)
+        with Ws(self.server) as ws:
+            ws.send({"op": "hello", "token": self.token(), "batch_window_ms": -1})
+            self.assertEqual(ws.closed()[0], 4400)
+
     def test_hello_resumes_from_a_cursor(self):
         client = self.server.register(self.user, [self.community])
         ids = [self.publish() for _ in range(3)]

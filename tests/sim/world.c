@@ -207,7 +207,7 @@ static void node_start(struct sim_node *n)
     struct pl_hub_options o = {
         .cfg = s->cfg,
         .ring_is_log = s->profile.memory,
-        .has_turns = s->profile.turns,
+        .has_turns = s->profile.turns && s->profile.memory, /* as in server/app/node_bus.c */
         .wheel = &n->wheel,
         .random = sim_random_bytes,
         .epoch_start = s->epoch_start,
@@ -314,6 +314,15 @@ void sim_node_restart(struct sim_node *n)
 
 /* ---- a run ---- */
 
+/* With numbers of its own, so that what else happens under a seed stays what it was. */
+static void choose_turns(struct sim *s)
+{
+    struct sim_rng r = {.state = ~s->seed};
+
+    s->profile.turns = sim_chance(&r, 60);
+    s->cfg->queue_batch_window = sim_chance(&r, 20) ? 1 + sim_below(&r, 500) : 0;
+}
+
 static void choose_profile(struct sim *s)
 {
     struct sim_rng *r = &s->rng;
@@ -326,7 +335,6 @@ static void choose_profile(struct sim *s)
     p->tight_users = !p->kept && sim_chance(r, 10);
     p->log_entries = ring + sim_below(r, 80);
     p->slow_pipe = sim_chance(r, 30) ? 6 : 1;
-    p->turns = sim_chance(r, 60);
     p->nodes = p->memory ? 1 : 1 + sim_below(r, SIM_NODES);
     if (p->kept) {
         p->nodes = 2 + sim_below(r, SIM_NODES - 1);
@@ -362,6 +370,7 @@ void sim_start(struct sim *s, uint64_t seed, uint32_t steps, struct pl_config *c
     s->epoch_start = s->newest = (s->unix_ms - 5000) * 1024;
     pl_list_init(&s->dead_links);
     choose_profile(s);
+    choose_turns(s);
     pl_wheel_init(&s->wheel, s->mono_ms);
     s->bus = s->profile.memory ? NULL : model_bus_new(s);
     for (size_t n = 0; n < s->profile.nodes; n++) {

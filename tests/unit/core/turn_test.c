@@ -190,6 +190,83 @@ static void a_link_that_refuses_at_the_end_of_the_turn_gets_it_later(void **stat
     LB_EXPECT_EVENTS(l, first, second);
 }
 
+static void an_event_waits_for_its_window_and_goes_with_others(void **state)
+{
+    struct loopback *lb = *state;
+    struct lb_link *ws, *poll;
+    int64_t first, second;
+
+    lb->cfg->queue_batch_window = 200;
+    ws = lb_websocket(lb, lb_queue(lb, "7", "community:1"), -1);
+    poll = lb_poll(lb, lb_queue(lb, "8", "community:1"), -1);
+    first = LB_PUBLISH(lb);
+    assert_int_equal(pl_hub_end_turn(lb->hub), 0);
+    lb_pass(lb, 150);
+    LB_EXPECT_SILENCE(ws);
+    second = LB_PUBLISH(lb);
+    (void)pl_hub_end_turn(lb->hub);
+    LB_EXPECT_SILENCE(ws);
+    lb_pass(lb, 60); /* the wheel is late by a tick at most */
+    LB_EXPECT_EVENTS(ws, first, second);
+    LB_EXPECT_EVENTS(poll, first, second);
+    assert_int_equal(ws->count, 1);
+    assert_ptr_equal(ws->messages[0].frame, poll->messages[0].frame);
+}
+
+static void a_client_may_name_a_window_of_its_own(void **state)
+{
+    struct loopback *lb = *state;
+    struct lb_link *none, *longer;
+    int64_t id;
+
+    lb->cfg->queue_batch_window = 200;
+    none = lb_websocket(lb, lb_queue(lb, "7", "community:1"), -1);
+    longer = lb_websocket(lb, lb_queue(lb, "8", "community:1"), -1);
+    none->base.has_batch_window = longer->base.has_batch_window = true;
+    longer->base.batch_window_ms = 1000;
+    id = LB_PUBLISH(lb);
+    assert_int_equal(pl_hub_end_turn(lb->hub), 1);
+    LB_EXPECT_EVENTS(none, id);
+    lb_pass(lb, 900);
+    LB_EXPECT_SILENCE(longer);
+    lb_pass(lb, 110);
+    LB_EXPECT_EVENTS(longer, id);
+}
+
+static void a_window_costs_nothing_that_the_ring_held(void **state)
+{
+    struct loopback *lb = *state;
+    struct lb_link *l = lb_websocket(lb, lb_queue(lb, "7", "community:1"), -1);
+    int64_t ids[40];
+
+    lb->cfg->queue_batch_window = 60000;
+    lb->cfg->channel_ring_events = 8;
+    for (size_t i = 0; i < COUNT(ids); i++) {
+        ids[i] = LB_PUBLISH(lb);
+        (void)pl_hub_end_turn(lb->hub);
+    }
+    lb_pass(lb, 60010);
+    lb_expect_ids(l, ids, COUNT(ids), __FILE__, __LINE__);
+    assert_true(l->count > 4 && l->count < COUNT(ids) / 2);
+}
+
+static void a_token_ends_in_the_middle_of_a_window_as_it_should(void **state)
+{
+    struct loopback *lb = *state;
+    struct pl_queue *q;
+    struct lb_link *l;
+
+    lb->cfg->queue_batch_window = 60000;
+    assert_int_equal(lb_claims(lb, "7", "community:1", lb->unix_ms, true), PL_OK);
+    assert_int_equal(pl_queue_new(lb->hub, lb_user(lb, "7"), NULL, lb->unix_ms + 5000, -1, &q),
+                     PL_OK);
+    l = lb_websocket(lb, q, -1);
+    (void)LB_PUBLISH(lb);
+    (void)pl_hub_end_turn(lb->hub);
+    lb_pass(lb, 5010);
+    lb_expect_ended(l, PL_ERR_TOKEN_EXPIRED);
+}
+
 static void a_turn_without_an_end_leaks_nothing(void **state)
 {
     struct loopback *lb = *state;
@@ -214,6 +291,10 @@ int main(void)
         TEST(more_than_a_ring_holds_does_not_wait),
         TEST(more_bytes_than_a_ring_holds_do_not_wait),
         TEST(a_link_that_refuses_at_the_end_of_the_turn_gets_it_later),
+        TEST(an_event_waits_for_its_window_and_goes_with_others),
+        TEST(a_client_may_name_a_window_of_its_own),
+        TEST(a_window_costs_nothing_that_the_ring_held),
+        TEST(a_token_ends_in_the_middle_of_a_window_as_it_should),
         TEST(a_turn_without_an_end_leaks_nothing),
     };
 
