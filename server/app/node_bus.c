@@ -68,6 +68,7 @@ struct pl_node_bus *pl_node_bus_new(const struct pl_config *cfg, const char *nam
     struct pl_node_bus *b = pl_alloc(sizeof(*b));
     struct pl_hub_options o = {
         .cfg = cfg,
+        .has_turns = true,
         .wheel = wheel,
         .random = pl_random_bytes,
     };
@@ -78,9 +79,6 @@ struct pl_node_bus *pl_node_bus_new(const struct pl_config *cfg, const char *nam
         o.bus_ops = &pl_memory_bus_ops;
         o.bus = b->memory;
         o.ring_is_log = true;
-        /* Where a log stands behind small rings, the simulator finds catch-ups that name too little
-         * once events wait: there each call from the bus is sent as it comes. */
-        o.has_turns = true;
         o.epoch_start = pl_memory_bus_epoch(b->memory);
     } else {
         make_redis(b, cfg, name, wheel);

@@ -519,9 +519,12 @@ static size_t list_lost(struct pl_queue *q, int64_t to, const struct pl_sub **lo
     return count;
 }
 
-/* What was lost stays due until it is acknowledged (pl_sub.first): the client may not get this answer, and ask again. */
-static void jump_to(struct pl_queue *q, int64_t to)
+/* What was lost stays due until it is acknowledged (pl_sub.first): the client may not get this answer, and ask again.
+ * lost: as list_lost gave it; a channel that is not among them may still turn out to have a hole. */
+static void jump_to(struct pl_queue *q, int64_t to, const struct pl_sub *const *lost, size_t count)
 {
+    size_t n = 0;
+
     if (q->hole != 0 && q->catchup != PL_CATCHUP_TRIMMED) {
         q->hole_told = to;
     }
@@ -532,7 +535,10 @@ static void jump_to(struct pl_queue *q, int64_t to)
     for (uint32_t i = 0; i < q->sub_count; i++) {
         struct pl_sub *s = &q->subs[i];
 
-        s->last = to > s->last ? to : s->last;
+        if (count == 0 || (n < count && lost[n] == s)) {
+            s->last = to > s->last ? to : s->last;
+            n++;
+        }
         s->pending = s->pending > to ? s->pending : 0;
     }
 }
@@ -544,6 +550,7 @@ static bool say_catchup(struct pl_queue *q)
     int64_t to = has_position ? q->sent : q->hub->applied;
     const struct pl_sub **lost;
     struct pl_frame *f;
+    size_t count;
     bool taken;
 
     if (!has_position && q->held > 0) {
@@ -551,14 +558,15 @@ static bool say_catchup(struct pl_queue *q)
         return false;
     }
     lost = pl_alloc((q->sub_count + 1) * sizeof(struct pl_sub *));
-    f = pl_outbox__catchup(q, to, lost, list_lost(q, to, lost));
-    free(lost);
+    count = list_lost(q, to, lost);
+    f = pl_outbox__catchup(q, to, lost, count);
     taken = hand_over(q, f, 0);
     pl_frame_unref(f);
     if (taken) {
         pl_outbox__count_catchup(q);
-        jump_to(q, to);
+        jump_to(q, to, lost, count);
     }
+    free(lost);
     return taken;
 }
 

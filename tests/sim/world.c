@@ -207,7 +207,7 @@ static void node_start(struct sim_node *n)
     struct pl_hub_options o = {
         .cfg = s->cfg,
         .ring_is_log = s->profile.memory,
-        .has_turns = s->profile.turns && s->profile.memory, /* as in server/app/node_bus.c */
+        .has_turns = s->profile.turns,
         .wheel = &n->wheel,
         .random = sim_random_bytes,
         .epoch_start = s->epoch_start,

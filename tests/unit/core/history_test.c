@@ -120,6 +120,36 @@ static void what_even_the_log_has_lost_is_told(void **state)
     LB_EXPECT_EVENTS(lb_poll(lb, q, id[1]), id[2], id[3], id[4], id[5]);
 }
 
+/* An announcement in another channel was lost, which turns out later. */
+static void a_catch_up_covers_only_what_it_names(void **state)
+{
+    struct loopback *lb = *state;
+    struct pl_queue *q = lb_kept_queue(lb, "7", "community:1 community:2");
+    int64_t start = pl_queue_position(q);
+    int64_t lost = lb_next_id(lb);
+    int64_t id[6];
+    int64_t next;
+    struct lb_link *l;
+
+    announce(lb, "community:1", 0, id, 6);
+    l = lb_websocket(lb, q, start);
+    answer_read(lb, "community:1", id[1], id + 2, 4, id[5]);
+    LB_EXPECT_CATCHUP(l, "trimmed", "1");
+    next = lb_next_id(lb);
+    (void)LB_ANNOUNCE(lb, next, lost, .channels = "community:2");
+    lb_answer_open(
+        lb, "community:2",
+        &(struct lb_log){
+            .after_id = lb_script_of(lb)->opens[0].after_id,
+            .floor = 0,
+            .entries = (struct lb_log_entry[]){{lost, 0, {.channels = "community:2"}},
+                                               {next, lost, {.channels = "community:2"}}},
+            .count = 2,
+            .whole_to = next,
+        });
+    LB_EXPECT_CATCHUP(l, "gap", NULL);
+}
+
 static void events_that_come_meanwhile_follow(void **state)
 {
     struct loopback *lb = *state;
@@ -441,6 +471,7 @@ int main(void)
         TEST(what_concerns_nobody_is_not_read),
         TEST(all_who_wait_share_one_reading),
         TEST(what_even_the_log_has_lost_is_told),
+        TEST(a_catch_up_covers_only_what_it_names),
         TEST(events_that_come_meanwhile_follow),
         TEST(an_answer_that_comes_too_late_is_asked_for_again),
         TEST(it_is_served_in_the_end),
