@@ -98,8 +98,10 @@ class Opening(WsCase):
 
     def test_hello_may_name_a_batch_window(self):
         with Ws(self.server) as ws:
-            ws.send({"op": "hello", "token": self.token(), "batch_window_ms": 400})
+            ws.send({"op": "hello", "token": self.token(), "batch_window_ms": 1500})
             ws.expect("welcome")
+            first = self.publish()
+            self.assertEqual([e["event_id"] for e in ws.events(1)], [first], "its channel is open now")
             ids = [self.publish() for _ in range(3)]
             self.assertTrue(ws.quiet(0.2), "it waits")
             self.assertEqual([e["event_id"] for e in ws.expect("events")["events"]], ids)
