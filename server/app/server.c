@@ -20,6 +20,7 @@
 enum {
     STOP_GRACE_MS = 5000,
     COME_BACK_WITHIN_MS = 5000, /* clients told to go are spread over this */
+    DRAIN_LOOK_MS = 100,        /* how often a node that drains looks if all have gone */
 };
 
 struct server {
@@ -32,6 +33,8 @@ struct server {
     struct pl_net *net;
     struct pl_node node;
     struct pl_dev_keys dev_keys;
+    struct pl_timer drain;
+    uint64_t drained_ms; /* by when whoever is still here is let go */
     char name[128];
 };
 
@@ -144,20 +147,56 @@ static void on_reload(void *arg, int signum)
 
 /* ---- stop ---- */
 
-static void on_stop(void *arg, int signum)
+static void stop_now(struct server *s)
 {
-    struct server *s = arg;
-
-    if (s->node.draining) {
-        return;
-    }
-    s->node.draining = true;
-    pl_log(PL_LOG_INFO, "stopping", PL_INT("signal", signum));
+    s->node.draining = s->node.stopping = true;
+    pl_timer_cancel(&s->wheel, &s->drain);
     pl_hub_save_all(s->hub); /* the next node goes on from here */
     /* Held polls get an ordinary, empty answer that says goaway; WebSockets close 1012. */
     pl_hub_goaway(s->hub, PL_TRANSPORT_LONGPOLL, "draining", COME_BACK_WITHIN_MS);
     pl_hub_end_links(s->hub, PL_ERR_DRAINING);
     pl_net_stop(s->net, STOP_GRACE_MS);
+}
+
+static void look_drained(struct pl_timer *t)
+{
+    struct server *s = pl_container_of(t, struct server, drain);
+    uint64_t now = pl_hub_mono_ms(s->hub);
+
+    if (pl_net_clients(s->net) == 0 || now >= s->drained_ms) {
+        stop_now(s);
+    } else {
+        pl_timer_set(&s->wheel, t, now + DRAIN_LOOK_MS);
+    }
+}
+
+static void drain(struct server *s)
+{
+    s->node.draining = true;
+    pl_net_drain(s->net, false);
+    pl_hub_drain(s->hub, s->cfg->server_drain_time);
+    s->drained_ms = pl_hub_mono_ms(s->hub) + (uint64_t)pl_hub_drain_ms(s->hub);
+    look_drained(&s->drain);
+}
+
+/* SIGTERM lets clients go one by one, where there are other nodes to go to: without, there is only one
+ * who could take them back, and the sooner it is started again the better. SIGINT, or a second SIGTERM,
+ * does not wait. */
+static void on_stop(void *arg, int signum)
+{
+    struct server *s = arg;
+
+    if (s->node.stopping) {
+        return;
+    }
+    pl_log(PL_LOG_INFO, "stopping", PL_INT("signal", signum),
+           PL_INT("clients", pl_net_clients(s->net)));
+    if (signum == SIGTERM && !s->node.draining && !pl_hub_is_embedded(s->hub) &&
+        s->cfg->server_drain_time > 0) {
+        drain(s);
+    } else {
+        stop_now(s);
+    }
 }
 
 /* ---- start ---- */
@@ -184,6 +223,7 @@ static void name_node(struct server *s)
 static void make_core(struct server *s, uint64_t mono_ms, int64_t unix_ms)
 {
     pl_wheel_init(&s->wheel, mono_ms);
+    pl_timer_init(&s->drain, look_drained);
     s->bus = pl_node_bus_new(s->cfg, s->name, &s->wheel, mono_ms, unix_ms);
     s->hub = pl_node_bus_hub(s->bus);
     s->node = (struct pl_node){

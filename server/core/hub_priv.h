@@ -53,6 +53,7 @@ struct pl_hub {
 
     const char *goaway_reason; /* of the last pl_hub_goaway */
     int64_t goaway_spread_ms;
+    uint64_t drain_since_ms; /* pl_hub_drain; 0: not draining */
     struct pl_event **batch; /* scratch of a pull: batch_cap events */
     size_t batch_cap;
 };

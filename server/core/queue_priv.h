@@ -67,8 +67,18 @@ struct pl_queue {
     bool dirty;             /* what the bus keeps of it is not what it is */
     bool saving;            /* a save is under way */
     bool wants_answer; /* its poll is to be answered when nothing is asked of the bus any more */
+    bool leaving;      /* its link goes when it is saved */
     bool unproven;     /* whether it is still ours is being asked: not served until then */
 };
+
+enum {
+    PL_DRAIN_GRACE_MS =
+        2000, /* how long a WebSocket may outlive its slot: its client makes a new one */
+};
+/* Everybody has a moment of their own, so that they come back evenly: how long from now. */
+int64_t pl_queue__slot_ms(const struct pl_queue *q);
+/* Its link is to go, in its slot. */
+void pl_queue__drain(struct pl_queue *q);
 
 /* A queue with this id, as it stands, in the user's list and the hub's map. */
 struct pl_queue *pl_queue__make(struct pl_hub *h, struct pl_user *u, const uint8_t id[16],

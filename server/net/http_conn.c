@@ -80,6 +80,13 @@ void pl_http__doom(struct pl_http_conn *c)
     pl_net__later(n, &c->job);
 }
 
+bool pl_http__is_last(const struct pl_http_conn *c)
+{
+    const struct pl_net *n = c->net;
+
+    return n->stopping || (n->draining && c->peer->peer.listener == PL_LISTENER_MAIN);
+}
+
 /* ---- requests ---- */
 
 static void refuse(struct pl_http_conn *c, const struct pl_http_head *head, int status,
@@ -152,7 +159,7 @@ static size_t begin_request(struct pl_http_conn *c, const struct pl_http_head *h
     const char *reason = NULL;
     int r;
 
-    c->keep_alive = head->keep_alive && !c->net->stopping;
+    c->keep_alive = head->keep_alive && !pl_http__is_last(c);
     c->is_head = head->method == PL_HTTP_HEAD;
     c->http_1_0 = head->minor == 0;
     if (c->refuse_status) {

@@ -135,13 +135,9 @@ static void on_connection(struct pl_listening *l, int fd, const struct sockaddr_
     }
 }
 
-static void on_readable(uv_poll_t *poll, int status, int events)
+static void accept_some(struct pl_listening *l, int max)
 {
-    struct pl_listening *l = pl_container_of(poll, struct pl_listening, poll);
-
-    (void)status, (void)events;
-    pl_net__enter(l->net);
-    for (int i = 0; i < ACCEPT_BATCH; i++) {
+    for (int i = 0; i < max; i++) {
         struct sockaddr_storage ss;
         socklen_t len = sizeof(ss);
         int fd = accept4(l->fd, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -157,6 +153,22 @@ static void on_readable(uv_poll_t *poll, int status, int events)
         } else if (errno != EINTR && errno != ECONNABORTED) {
             return;
         }
+    }
+}
+
+static void on_readable(uv_poll_t *poll, int status, int events)
+{
+    struct pl_listening *l = pl_container_of(poll, struct pl_listening, poll);
+
+    (void)status, (void)events;
+    pl_net__enter(l->net);
+    accept_some(l, ACCEPT_BATCH);
+}
+
+void pl_listener__accept_all(struct pl_net *n, enum pl_listener which)
+{
+    if (n->listening[which].fd >= 0) {
+        accept_some(&n->listening[which], BACKLOG);
     }
 }
 

@@ -334,6 +334,20 @@ void pl_net__check_stopped(struct pl_net *n)
     }
 }
 
+void pl_net_drain(struct pl_net *n, bool others_accept)
+{
+    n->draining = true;
+    if (!others_accept) {
+        pl_listener__accept_all(n, PL_LISTENER_MAIN);
+    }
+    pl_listener__close(n, PL_LISTENER_MAIN);
+}
+
+uint32_t pl_net_clients(const struct pl_net *n)
+{
+    return n->main_connections;
+}
+
 void pl_net_stop(struct pl_net *n, uint64_t grace_ms)
 {
     n->stopping = true;

@@ -165,6 +165,12 @@ void pl_net_on_signal(struct pl_net *n, int signum, void (*fn)(void *arg, int si
 
 /* Runs until pl_net_stop. */
 void pl_net_run(struct pl_net *n);
+/* Main listener: accepts what waits and then no more; every answer is its connection's last. The rest
+ * goes on, and the internal listener as before. others_accept: another process accepts on the same
+ * socket, so what waits is left to it. */
+void pl_net_drain(struct pl_net *n, bool others_accept);
+/* How many clients are connected by the main listener. */
+uint32_t pl_net_clients(const struct pl_net *n);
 /* Stops accepting; closes idle HTTP connections, lets answers under way go out, closes what is
  * left after grace_ms; run returns when all are gone. WebSockets are the upper layer's to close
  * first; those that it has not, and those that still open, are closed with 1012 `draining`. */

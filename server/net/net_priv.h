@@ -74,6 +74,7 @@ struct pl_net {
     struct pl_list http, ws; /* every connection */
     uint32_t http_count, ws_count;
     struct pl_timer grace;
+    bool draining;
     bool stopping;
 
     int64_t date_s; /* what date holds */
@@ -94,6 +95,8 @@ const char *pl_net__date(struct pl_net *n);
 void pl_listener__init(struct pl_net *n);
 int pl_listener__open(struct pl_net *n, enum pl_listener which, const char *address, char *err,
                       size_t err_size);
+/* Accepts whatever waits. */
+void pl_listener__accept_all(struct pl_net *n, enum pl_listener which);
 void pl_listener__close(struct pl_net *n, enum pl_listener which);
 void pl_peer__drop(struct pl_net *n, struct pl_peer_entry *e);
 
@@ -159,6 +162,8 @@ struct pl_http_conn {
     bool consuming : 1; /* a loop over `in` is on the stack, which goes on after the answer */
 };
 
+/* The answer of now is the last: the net drains or stops. */
+bool pl_http__is_last(const struct pl_http_conn *c);
 /* Ends the connection at the end of the turn. */
 void pl_http__doom(struct pl_http_conn *c);
 /* The answer is out (or as good as): next request, or the end. */

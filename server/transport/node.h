@@ -33,10 +33,11 @@ struct pl_node {
     struct pl_auth *auth; /* replaced by a reload */
     struct pl_wheel *wheel;
     const char *name;
-    uint64_t started_ms; /* monotonic */
-    bool dev;            /* --dev: any localhost origin, the demo and its tokens */
-    bool has_internal;   /* server.internal_listen is set */
-    bool draining;
+    uint64_t started_ms;    /* monotonic */
+    bool dev;               /* --dev: any localhost origin, the demo and its tokens */
+    bool has_internal;      /* server.internal_listen is set */
+    bool draining;          /* clients are being let go */
+    bool stopping;          /* the last moments: nothing new is begun */
     int64_t phase_since_ms; /* unix: when the phase came into force here */
     void *bus;              /* for the next two */
     /* Sets the bus's gauges, too. */

@@ -141,6 +141,39 @@ static void what_a_link_leaves_behind_is_saved(void **state)
     assert_int_equal(lb_record(lb, lb_queue_id(q))->position, id);
 }
 
+static void draining_lets_go_when_the_bus_has_the_position(void **state)
+{
+    struct loopback *lb = *state;
+    struct pl_queue *q = lb_kept_queue(lb, "7", "community:1");
+    struct lb_link *l = lb_websocket(lb, q, -1);
+    int64_t id = lb_next_id(lb);
+
+    settle_saves(lb);
+    pl_hub_drain(lb->hub, 1000);
+    settle_saves(lb);
+    (void)LB_ANNOUNCE(lb, id, 0);
+    pl_queue_ack(q, id);
+    lb_pass(lb, pl_hub_drain_ms(lb->hub));
+    assert_false(l->ended);
+    lb_answer(lb, LB_SAVE);
+    lb_expect_ended(l, PL_ERR_DRAINING);
+    assert_int_equal(lb_record(lb, lb_queue_id(q))->position, id);
+}
+
+static void draining_does_not_wait_for_a_bus_that_is_away(void **state)
+{
+    struct loopback *lb = *state;
+    struct lb_link *l = lb_poll(lb, lb_kept_queue(lb, "7", "community:1"), -1);
+
+    settle_saves(lb);
+    pl_hub_drain(lb->hub, 1000);
+    settle_saves(lb);
+    lb_pass(lb, pl_hub_drain_ms(lb->hub));
+    assert_false(l->spent);
+    lb_fail(lb, LB_SAVE);
+    assert_true(l->spent);
+}
+
 /* A sign of life: without what the bus has already. */
 static void a_quiet_queue_is_saved_every_half_of_its_ttl(void **state)
 {
@@ -641,6 +674,8 @@ int main(void)
         TEST(several_changes_are_one_save),
         TEST(messages_are_no_reason_to_save),
         TEST(what_a_link_leaves_behind_is_saved),
+        TEST(draining_lets_go_when_the_bus_has_the_position),
+        TEST(draining_does_not_wait_for_a_bus_that_is_away),
         TEST(a_quiet_queue_is_saved_every_half_of_its_ttl),
         TEST(many_queues_are_saved_in_few_calls),
         TEST(all_are_saved_when_the_process_ends),
