@@ -214,17 +214,18 @@ static bool split_address(const char *address, char *host, size_t host_size, con
            atoi(*ret_port) <= 65535;
 }
 
-static void describe_bound(struct pl_listening *l)
+void pl_net_bound(int fd, char out[PL_ADDRESS_SIZE])
 {
     struct sockaddr_storage ss = {0};
     socklen_t len = sizeof(ss);
     char host[NI_MAXHOST], port[NI_MAXSERV];
 
-    if (getsockname(l->fd, (struct sockaddr *)&ss, &len) == 0 &&
+    out[0] = '\0';
+    if (getsockname(fd, (struct sockaddr *)&ss, &len) == 0 &&
         getnameinfo((struct sockaddr *)&ss, len, host, sizeof(host), port, sizeof(port),
                     NI_NUMERICHOST | NI_NUMERICSERV) == 0) {
-        snprintf(l->address, sizeof(l->address),
-                 ss.ss_family == AF_INET6 ? "[%.45s]:%.8s" : "%.45s:%.8s", host, port);
+        snprintf(out, PL_ADDRESS_SIZE, ss.ss_family == AF_INET6 ? "[%.45s]:%.8s" : "%.45s:%.8s",
+                 host, port);
     }
 }
 
@@ -247,15 +248,13 @@ static int bound_socket(const struct addrinfo *ai)
     return fd;
 }
 
-int pl_listener__open(struct pl_net *n, enum pl_listener which, const char *address, char *err,
-                      size_t err_size)
+int pl_net_listen(const char *address, int *ret_fd, char *err, size_t err_size)
 {
-    struct pl_listening *l = &n->listening[which];
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV},
                     *ai = NULL;
     char host[256];
     const char *port;
-    int r;
+    int fd, r;
 
     if (!split_address(address, host, sizeof(host), &port)) {
         snprintf(err, err_size, "cannot listen on \"%s\": address:port expected", address);
@@ -266,16 +265,30 @@ int pl_listener__open(struct pl_net *n, enum pl_listener which, const char *addr
         snprintf(err, err_size, "cannot listen on \"%s\": %s", address, gai_strerror(r));
         return PL_ERR_INVALID;
     }
-    l->fd = bound_socket(ai);
+    fd = bound_socket(ai);
     freeaddrinfo(ai);
-    if (l->fd < 0) {
+    if (fd < 0) {
         snprintf(err, err_size, "cannot listen on \"%s\": %s", address, strerror(errno));
         return PL_ERR_INVALID;
     }
-    describe_bound(l);
-    uv_poll_init(&n->loop, &l->poll, l->fd);
-    uv_poll_start(&l->poll, UV_READABLE, on_readable);
+    *ret_fd = fd;
     return 0;
+}
+
+void pl_listener__open(struct pl_net *n, enum pl_listener which, int fd)
+{
+    struct pl_listening *l = &n->listening[which];
+
+    l->fd = fd;
+    pl_net_bound(fd, l->address);
+    uv_poll_init(&n->loop, &l->poll, l->fd);
+}
+
+void pl_listener__accept(struct pl_net *n, enum pl_listener which)
+{
+    if (n->listening[which].fd >= 0) {
+        uv_poll_start(&n->listening[which].poll, UV_READABLE, on_readable);
+    }
 }
 
 static void on_poll_closed(uv_handle_t *h)

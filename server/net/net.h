@@ -136,6 +136,15 @@ bool pl_ws_send(struct pl_ws_conn *c, struct pl_frame *f);
  * Further messages of the client are ignored. A second call does nothing. */
 void pl_ws_close(struct pl_ws_conn *c, int code, const char *reason);
 
+enum {
+    PL_ADDRESS_SIZE = 64
+};
+/* A socket that listens on "address:port", for pl_net_options. 0, or PL_ERR_INVALID with a sentence
+ * in err. */
+int pl_net_listen(const char *address, int *ret_fd, char *err, size_t err_size);
+/* "127.0.0.1:8888" as bound; empty if fd is no such socket. */
+void pl_net_bound(int fd, char out[PL_ADDRESS_SIZE]);
+
 struct pl_net_options {
     /* Read whenever needed: LIVE options may change in place. limits.connections and
      * limits.connections_per_ip count the main listener only. */
@@ -146,9 +155,13 @@ struct pl_net_options {
     struct pl_wheel *wheel; /* the process's timers; the net advances it on the loop */
     /* Before anything else in a turn in which time moved: sets the core's time. */
     void (*tick)(void *arg, uint64_t mono_ms, int64_t unix_ms);
+    /* Listening sockets that are open already, by listener; -1: none. The net closes them. */
+    const int *sockets; /* NULL: none at all */
+    bool accept_later;  /* nothing is accepted until pl_net_accept */
 };
 
-/* Makes the loop, the context and the listeners (cfg->server_listen, server_internal_listen). 0,
+/* Makes the loop, the context and the listeners (cfg->server_listen, server_internal_listen, where no
+ * socket was given). 0,
  * or PL_ERR_INVALID with a sentence in err (address in use, bad address, …). RLIMIT_NOFILE is
  * set to what limits.connections needs, at least 65 536 and at most 1 048 576, as far as the
  * hard limit goes; raising limits.connections beyond it takes a restart. */
@@ -156,6 +169,12 @@ int pl_net_new(const struct pl_net_options *o, struct pl_net **ret, char *err, s
 
 /* "127.0.0.1:8888" as bound (port 0 replaced). NULL: that listener is not configured. */
 const char *pl_net_address(const struct pl_net *n, enum pl_listener l);
+
+/* The listening socket; -1: not configured, or closed. */
+int pl_net_socket(const struct pl_net *n, enum pl_listener l);
+
+/* Begins to accept, after accept_later. */
+void pl_net_accept(struct pl_net *n);
 
 /* The loop, for what else lives on it: a bus. */
 struct uv_loop_s *pl_net_loop(struct pl_net *n);

@@ -35,7 +35,7 @@ struct pl_listening {
     int fd; /* -1: not configured, or closed */
     uv_poll_t poll;
     struct pl_timer pause; /* runs while accepting rests for want of file descriptors */
-    char address[64];
+    char address[PL_ADDRESS_SIZE];
 };
 
 struct pl_signal {
@@ -93,8 +93,9 @@ const char *pl_net__date(struct pl_net *n);
 
 /* listener.c */
 void pl_listener__init(struct pl_net *n);
-int pl_listener__open(struct pl_net *n, enum pl_listener which, const char *address, char *err,
-                      size_t err_size);
+/* Takes the socket over. */
+void pl_listener__open(struct pl_net *n, enum pl_listener which, int fd);
+void pl_listener__accept(struct pl_net *n, enum pl_listener which);
 /* Accepts whatever waits. */
 void pl_listener__accept_all(struct pl_net *n, enum pl_listener which);
 void pl_listener__close(struct pl_net *n, enum pl_listener which);

@@ -213,7 +213,12 @@ int harness_setup(void **state)
 
 void harness_start(struct harness *h)
 {
-    struct pl_net_options o = {&h->cfg, &http_handler, &ws_handler, h, &h->wheel, on_tick};
+    struct pl_net_options o = {.cfg = &h->cfg,
+                               .http = &http_handler,
+                               .ws = &ws_handler,
+                               .arg = h,
+                               .wheel = &h->wheel,
+                               .tick = on_tick};
     char err[200];
 
     pl_wheel_init(&h->wheel, pl_clock_mono_ms());
