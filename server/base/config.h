@@ -16,6 +16,7 @@
  *   WORDS   struct pl_strings      may be repeated; each is split at commas and blanks
  *   BOOL    bool                   on off true false yes no 1 0
  *   INT     int64_t                decimal, min..max
+ *   COUNT   int64_t                as INT, or auto (0)
  *   BYTES   int64_t (bytes)        decimal with optional KiB, MiB, GiB (also K, M, G); min..max
  *   DURATION int64_t (ms)          decimal with ms, s (default), m, h, d; min..max
  *   ALGORITHM, PHASE, LOG_LEVEL, LOG_FORMAT   int (an enum)      one of a list of words
@@ -53,6 +54,7 @@ enum pl_algorithm {
 #define PL_OPTION_FIELD_WORDS      struct pl_strings
 #define PL_OPTION_FIELD_BOOL       bool
 #define PL_OPTION_FIELD_INT        int64_t
+#define PL_OPTION_FIELD_COUNT      int64_t
 #define PL_OPTION_FIELD_BYTES      int64_t
 #define PL_OPTION_FIELD_DURATION   int64_t
 #define PL_OPTION_FIELD_ALGORITHM  int

@@ -25,6 +25,14 @@ struct pl_bus_health {
     size_t reason_count;
 };
 
+/* The workers of this node as one. */
+struct pl_together {
+    unsigned workers; /* that there should be */
+    unsigned ready;
+    uint64_t queues, pending_polls;
+    bool stopping; /* all of them */
+};
+
 /* One parleyd process, as the edges see it: what a request or a message needs to be answered. Made
  * by server/app. */
 struct pl_node {
@@ -42,6 +50,10 @@ struct pl_node {
     void *bus;              /* for the next two */
     /* Sets the bus's gauges, too. */
     void (*bus_health)(const struct pl_node *n, struct pl_bus_health *ret);
+    /* For workers of a master; NULL: this process is the node. */
+    void (*together)(const struct pl_node *n, struct pl_together *ret);
+    void (*export_metrics)(const struct pl_node *n, struct pl_buf *out);
+    void *workplace; /* for these two */
     /* A user's queues on all nodes, answered once; NULL: this node is the only one. */
     void (*connections)(struct pl_node *n, struct pl_str user_id, pl_connections_fn *done,
                         void *arg);
