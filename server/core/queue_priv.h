@@ -3,9 +3,9 @@
 
 #include "server/base/list.h"
 #include "server/base/map.h"
+#include "server/base/rate.h"
 #include "server/base/wheel.h"
 #include "server/core/hub_priv.h"
-#include "server/core/rate.h"
 #include "server/core/user_priv.h"
 
 enum pl_catchup {

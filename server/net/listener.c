@@ -25,7 +25,7 @@ enum {
     /* When the process or the system is out of file descriptors. */
     ACCEPT_PAUSE_MS = 100,
     /* Connections over a limit that get a 503 at the same time; more are just closed. */
-    MAX_REFUSING = 32,
+    MAX_REFUSING = 256,
 };
 
 /* ---- peers ---- */
@@ -96,6 +96,7 @@ static void peer_describe(const struct sockaddr_storage *ss, enum pl_listener wh
 static bool over_limit(struct pl_net *n, const struct pl_peer_entry *e)
 {
     int64_t limit = n->o.cfg->limits_connections, per_ip = n->o.cfg->limits_connections_per_ip;
+    int64_t rate = n->o.cfg->limits_accept_rate;
 
     if (e->peer.listener != PL_LISTENER_MAIN) {
         return false;
@@ -109,6 +110,10 @@ static bool over_limit(struct pl_net *n, const struct pl_peer_entry *e)
     }
     if (per_ip > 0 && e->connections > per_ip) {
         pl_metric_add(PL_S_REFUSED_PER_IP, 1);
+        return true;
+    }
+    if (rate > 0 && !pl_rate_take(&n->accepts, (uint32_t)rate, (uint32_t)rate, n->now_ms)) {
+        pl_metric_add(PL_S_REFUSED_RATE, 1);
         return true;
     }
     return false;

@@ -7,6 +7,7 @@
 #include "server/base/buf.h"
 #include "server/base/list.h"
 #include "server/base/map.h"
+#include "server/base/rate.h"
 #include "server/net/net.h"
 
 /* The names under which libwebsockets knows our protocols. The first is for WebSockets without a
@@ -69,6 +70,7 @@ struct pl_net {
     struct pl_map peers;
     uint32_t max_connections; /* what file descriptors allow */
     uint32_t main_connections;
+    struct pl_rate accepts;
     uint32_t refusing; /* connections over a limit that wait for their 503 */
 
     struct pl_list http, ws; /* every connection */
