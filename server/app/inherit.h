@@ -22,7 +22,7 @@ struct pl_inherited {
     int board;      /* -1: none */
     int slot;       /* -1: not a worker */
     int control;
-    int wait; /* 1: others serve, so it accepts when its bus is ready */
+    int wait; /* 1: others serve, so it may wait for its bus before it accepts */
     struct {
         int slot, pid, control, state; /* state: enum pl_worker_state */
     } workers[PL_SLOTS];

@@ -79,6 +79,23 @@ int pl_server_check(const struct pl_server_options *o)
     return status;
 }
 
+/* ---- who started us ---- */
+
+/* A worker was started by its master, who tells the rest of the world. */
+static void notify(const struct server *s, const char *state)
+{
+    if (s->workplace == NULL) {
+        pl_supervisor_notify(state);
+    }
+}
+
+static void notify_reloading(const struct server *s)
+{
+    if (s->workplace == NULL) {
+        pl_supervisor_notify_reloading();
+    }
+}
+
 /* ---- reload ---- */
 
 static void phase_changed(struct server *s)
@@ -103,9 +120,11 @@ static void on_reload(void *arg, int signum)
     struct pl_auth *auth;
 
     (void)signum;
+    notify_reloading(s);
     if (pl_settings_load(s->options, &s->dev_keys, &fresh, &auth, &error) != PL_OK) {
         pl_log(PL_LOG_ERROR, "reload_refused", PL_STR("error", error.text),
                PL_STR("kept", "the configuration that was running"));
+        notify(s, "READY=1");
         return;
     }
     pl_config_apply_live(s->cfg, fresh, &ignored);
@@ -123,6 +142,7 @@ static void on_reload(void *arg, int signum)
                                     : "server.workers is 1, without a master to start another"));
     }
     pl_log(PL_LOG_INFO, "reloaded", PL_STR("phase", pl_phase_name(s->cfg->transport_phase)));
+    notify(s, "READY=1");
 }
 
 /* ---- stop ---- */
@@ -171,9 +191,7 @@ static void on_stop(void *arg, int signum)
     }
     pl_log(PL_LOG_INFO, "stopping", PL_INT("signal", signum),
            PL_INT("clients", pl_net_clients(s->net)));
-    if (s->workplace == NULL) {
-        pl_supervisor_notify("STOPPING=1");
-    }
+    notify(s, "STOPPING=1");
     if (signum == SIGTERM && !s->node.draining && !pl_hub_is_embedded(s->hub) &&
         s->cfg->server_drain_time > 0) {
         drain(s);
@@ -222,7 +240,7 @@ static void on_upgrade(void *arg, int signum)
                PL_STR("kept", "what was running"));
         return;
     }
-    pl_supervisor_notify_reloading();
+    notify_reloading(s);
     pl_log(PL_LOG_INFO, "upgrading", PL_STR("binary", pl_process_path()));
     s->upgrading = true;
     for (int i = 0; i < 2; i++) {
@@ -342,7 +360,7 @@ static void say_ready(const struct server *s)
     const char *internal = pl_net_address(s->net, PL_LISTENER_INTERNAL);
     const char *address = pl_net_address(s->net, PL_LISTENER_MAIN);
 
-    pl_supervisor_notify("READY=1");
+    notify(s, "READY=1");
     printf("parleyd ready on http://%s\n", address);
     if (internal != NULL) {
         printf("parleyd internal on http://%s\n", internal);

@@ -8,9 +8,10 @@
 
 enum {
     LOOK_MS = 250, /* how often the slot is brought up to date */
-    WAIT_MS = 5,   /* and how often a worker that waits looks if it may accept */
-    PATIENCE_MS =
-        10000, /* with a bus that does not get ready: traffic then goes to whoever lives */
+    WAIT_MS = 5,   /* and how often a worker that does not accept yet looks if it may */
+    /* How long it waits for its bus: then it takes part in saying so. */
+    PATIENCE_MS = 10000,
+    LONELY_PATIENCE_MS = 1000, /* if nobody else would answer */
 };
 
 bool pl_workplace_init(struct pl_workplace *p, const struct pl_inherited *in)
@@ -62,7 +63,7 @@ static void on_look(struct pl_timer *t)
     uint64_t now = pl_hub_mono_ms(p->node->hub);
 
     if (!p->accepting && !p->node->draining &&
-        (!p->waits || is_fit(p->node) || now - p->began_ms >= PATIENCE_MS)) {
+        (is_fit(p->node) || now - p->began_ms >= (p->waits ? PATIENCE_MS : LONELY_PATIENCE_MS))) {
         accept_now(p);
     }
     update(p);

@@ -14,7 +14,7 @@ struct pl_workplace {
     struct pl_board_slot *slot;
     unsigned number;
     int control;
-    bool waits;     /* others serve: it accepts when its bus is ready */
+    bool waits;     /* others serve: it takes its time */
     bool accepting; /* and the master knows */
     uint64_t began_ms;
     struct pl_node *node;

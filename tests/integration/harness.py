@@ -235,6 +235,8 @@ class Server:
     def command(self):
         command = [PARLEYD, *self.args]
         for name, value in self.options.items():
+            if value is None:  # left to the file
+                continue
             for item in value if isinstance(value, (list, tuple)) else [value]:
                 command += ["--set", f"{name.replace('__', '.')}={item}"]
         return command
