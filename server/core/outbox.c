@@ -48,7 +48,7 @@ static void write_status(struct pl_queue *q, struct pl_writer *w, bool with_op)
 static void write_goaway(struct pl_queue *q, struct pl_writer *w, bool with_op)
 {
     struct pl_hub *h = q->hub;
-    int64_t after_ms = pl_queue__slot_ms(q);
+    int64_t after_ms = pl_queue__after_ms(q);
 
     /* A poll has been held until its slot. */
     if (h->drain_since_ms != 0 && q->link->ops->one_answer) {

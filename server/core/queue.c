@@ -43,12 +43,17 @@ static int64_t slot_of(const struct pl_queue *q)
     return q->hub->goaway_spread_ms > 0 ? random % q->hub->goaway_spread_ms : 0;
 }
 
-int64_t pl_queue__slot_ms(const struct pl_queue *q)
+int64_t pl_queue__after_ms(const struct pl_queue *q)
 {
     const struct pl_hub *h = q->hub;
     int64_t passed = h->drain_since_ms != 0 ? (int64_t)(h->mono_ms - h->drain_since_ms) : 0;
 
     return slot_of(q) > passed ? slot_of(q) - passed : 0;
+}
+
+int64_t pl_queue_slot_ms(const struct pl_queue *q)
+{
+    return q->hub->drain_since_ms != 0 ? pl_queue__after_ms(q) : 0;
 }
 
 /* When the link of a hub that drains is to go. */
@@ -747,7 +752,7 @@ void pl_queue_attach(struct pl_queue *q, struct pl_link *l, int64_t position)
         q->due = q->hub->degraded ? PL_DUE_STATUS : 0;
         q->told_degraded = false;
     }
-    if (q->hub->drain_since_ms != 0) {
+    if (q->hub->drain_since_ms != 0 && !(l->ops->one_answer && pl_queue_slot_ms(q) > 0)) {
         q->due |= PL_DUE_GOAWAY;
     }
 }

@@ -76,7 +76,7 @@ enum {
         2000, /* how long a WebSocket may outlive its slot: its client makes a new one */
 };
 /* Everybody has a moment of their own, so that they come back evenly: how long from now. */
-int64_t pl_queue__slot_ms(const struct pl_queue *q);
+int64_t pl_queue__after_ms(const struct pl_queue *q);
 /* Its link is to go, in its slot. */
 void pl_queue__drain(struct pl_queue *q);
 

@@ -84,7 +84,7 @@ bool pl_http__is_last(const struct pl_http_conn *c)
 {
     const struct pl_net *n = c->net;
 
-    return n->stopping || (n->draining && c->peer->peer.listener == PL_LISTENER_MAIN);
+    return n->stopping || (n->draining && !c->stays && c->peer->peer.listener == PL_LISTENER_MAIN);
 }
 
 /* ---- requests ---- */
@@ -159,7 +159,8 @@ static size_t begin_request(struct pl_http_conn *c, const struct pl_http_head *h
     const char *reason = NULL;
     int r;
 
-    c->keep_alive = head->keep_alive && !pl_http__is_last(c);
+    c->keep_alive = head->keep_alive && !c->net->stopping;
+    c->stays = false;
     c->is_head = head->method == PL_HTTP_HEAD;
     c->http_1_0 = head->minor == 0;
     if (c->refuse_status) {
@@ -438,6 +439,11 @@ void pl_http_set_user(struct pl_http_conn *c, void *user)
 void *pl_http_user(const struct pl_http_conn *c)
 {
     return c->user;
+}
+
+void pl_http_stay(struct pl_http_conn *c)
+{
+    c->stays = true;
 }
 
 bool pl_http_has_left(const struct pl_http_conn *c)

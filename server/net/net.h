@@ -84,6 +84,9 @@ struct pl_http_answer {
  * 204 and 304 have no body. */
 void pl_http_reply(struct pl_http_conn *c, const struct pl_http_answer *a);
 
+/* Before an answer: its connection stays for another request though the net drains. */
+void pl_http_stay(struct pl_http_conn *c);
+
 /* Has the client closed its side already, behind what is being handled? Asks the kernel: for the few
  * cases where acting for one that has gone elsewhere would do harm. */
 bool pl_http_has_left(const struct pl_http_conn *c);
@@ -184,8 +187,8 @@ void pl_net_on_signal(struct pl_net *n, int signum, void (*fn)(void *arg, int si
 
 /* Runs until pl_net_stop. */
 void pl_net_run(struct pl_net *n);
-/* Main listener: accepts what waits and then no more; every answer is its connection's last. The rest
- * goes on, and the internal listener as before. others_accept: another process accepts on the same
+/* Main listener: accepts what waits and then no more; every answer (but see pl_http_stay) is its
+ * connection's last. The rest goes on, and the internal listener as before. others_accept: another process accepts on the same
  * socket, so what waits is left to it. */
 void pl_net_drain(struct pl_net *n, bool others_accept);
 /* How many clients are connected by the main listener. */

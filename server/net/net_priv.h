@@ -162,6 +162,7 @@ struct pl_http_conn {
     bool keep_alive : 1;
     bool is_head : 1; /* HEAD: the body is not sent */
     bool http_1_0 : 1;
+    bool stays : 1;     /* the answer of now is not the last one though the net drains */
     bool consuming : 1; /* a loop over `in` is on the stack, which goes on after the answer */
 };
 
