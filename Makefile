@@ -8,10 +8,10 @@ ARGS         ?=#         more arguments for parleyd, for `make run`
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run build test dev fuzzers fuzz sim chaos format lint clean run-packages test-packages npm
+.PHONY: help run build test dev fuzzers fuzz sim chaos deploy-proof format lint clean run-packages test-packages npm
 
 help: ## this list
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 run: build ## start parleyd with the demo page on http://127.0.0.1:8888 (ARGS='--set ...' for more)
 	@exec build/parleyd --dev $(ARGS)
@@ -38,6 +38,10 @@ chaos: build dev ## 100 000 events handed from node to node, then ten minutes of
 	  PL_EVENTS=$${PL_EVENTS:-100000} PL_RATE=$${PL_RATE:-500} PARLEYD=$(CURDIR)/build/release/parleyd \
 	    /usr/bin/python3 test_redis_alternation.py && \
 	  PL_SECONDS=$${PL_SECONDS:-600} PL_HANDS=2 PL_FAILOVERS=6 /usr/bin/python3 test_redis_chaos.py
+
+deploy-proof: build dev ## deploys under 10 000 clients (PL_CLIENTS, PL_DRAIN, PL_RATE change it)
+	@cd tests/integration && PARLEYD=$(CURDIR)/build/release/parleyd PL_CLIENTS=$${PL_CLIENTS:-10000} \
+	  PL_DRAIN=$${PL_DRAIN:-30} PL_RATE=$${PL_RATE:-2} /usr/bin/python3 test_deploy.py
 
 format: test-packages ## clang-format in place
 	@tests/lint/format.sh --fix
