@@ -30,6 +30,7 @@ enum {
     STOP_GRACE_MS = 5000,
     COME_BACK_WITHIN_MS = 5000, /* clients told to go are spread over this */
     DRAIN_LOOK_MS = 100,        /* how often a node that drains looks if all have gone */
+    IDLE_MS = 1000,             /* a connection unused for this long is not missed */
 };
 
 struct server {
@@ -163,6 +164,7 @@ static void look_drained(struct pl_timer *t)
     struct server *s = pl_container_of(t, struct server, drain);
     uint64_t now = pl_hub_mono_ms(s->hub);
 
+    pl_net_close_idle(s->net, IDLE_MS);
     if (pl_net_clients(s->net) == 0 || now >= s->drained_ms) {
         stop_now(s);
     } else {

@@ -301,6 +301,7 @@ void pl_http__answered(struct pl_http_conn *c)
         set_timer(c, LINGER_MS);
         return;
     }
+    c->answered = true;
     set_timer(c, config(c)->limits_keepalive_timeout);
     if (c->in.len > 0 && !c->consuming) {
         pl_net__later(c->net, &c->job);
@@ -419,6 +420,20 @@ void pl_http__stop_all(struct pl_net *n)
         struct pl_http_conn *c = pl_container_of(it, struct pl_http_conn, node);
 
         if (c->phase == PL_CONN_HEAD && c->in.len == 0) {
+            pl_http__doom(c);
+        }
+    }
+}
+
+/* The timer of a connection that has been answered runs out limits.keepalive_timeout later. */
+void pl_http__close_idle(struct pl_net *n, uint64_t idle_ms)
+{
+    pl_list_foreach_safe(it, &n->http) {
+        struct pl_http_conn *c = pl_container_of(it, struct pl_http_conn, node);
+        uint64_t ends_ms = n->now_ms + (uint64_t)config(c)->limits_keepalive_timeout;
+
+        if (c->phase == PL_CONN_HEAD && c->in.len == 0 && c->answered &&
+            c->peer->peer.listener == PL_LISTENER_MAIN && c->timer.due_ms + idle_ms <= ends_ms) {
             pl_http__doom(c);
         }
     }

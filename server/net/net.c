@@ -373,6 +373,11 @@ void pl_net_drain(struct pl_net *n, bool others_accept)
     pl_listener__close(n, PL_LISTENER_MAIN);
 }
 
+void pl_net_close_idle(struct pl_net *n, uint64_t idle_ms)
+{
+    pl_http__close_idle(n, idle_ms);
+}
+
 uint32_t pl_net_clients(const struct pl_net *n)
 {
     return n->main_connections;

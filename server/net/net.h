@@ -191,6 +191,9 @@ void pl_net_run(struct pl_net *n);
  * connection's last. The rest goes on, and the internal listener as before. others_accept: another process accepts on the same
  * socket, so what waits is left to it. */
 void pl_net_drain(struct pl_net *n, bool others_accept);
+/* While it drains: closes the connections that have waited for another request for this long. The shorter
+ * the more likely it is that one is on its way. */
+void pl_net_close_idle(struct pl_net *n, uint64_t idle_ms);
 /* How many clients are connected by the main listener. */
 uint32_t pl_net_clients(const struct pl_net *n);
 /* Stops accepting; closes idle HTTP connections, lets answers under way go out, closes what is

@@ -109,6 +109,7 @@ void pl_http__adopt(struct pl_net *n, int fd, struct pl_peer_entry *peer, int re
 int pl_http__lws_callback(struct pl_http_conn *c, enum lws_callback_reasons reason, const char *in,
                           size_t len);
 void pl_http__stop_all(struct pl_net *n); /* closes the idle; the others close when answered */
+void pl_http__close_idle(struct pl_net *n, uint64_t idle_ms);
 void pl_http__kill_all(struct pl_net *n);
 
 /* What a WebSocket handshake leaves behind once the request is gone: enough to write one of our
@@ -162,6 +163,7 @@ struct pl_http_conn {
     bool keep_alive : 1;
     bool is_head : 1; /* HEAD: the body is not sent */
     bool http_1_0 : 1;
+    bool answered : 1;  /* once at least */
     bool stays : 1;     /* the answer of now is not the last one though the net drains */
     bool consuming : 1; /* a loop over `in` is on the stack, which goes on after the answer */
 };

@@ -339,6 +339,45 @@ class OnRedis(TestCase):
         self.server._wait()
         self.server.process = None
 
+    def test_a_poll_stays_until_its_slot_and_goes_in_it(self):
+        self.start(server__workers=1, server__drain_time="2s")
+        conns = []
+        for _ in range(12):
+            value = self.server.request("POST", "/realtime/register", {"user_id": new_user(), "community_ids": [self.community]},
+                                        api=True, internal=True).value
+            conn = self.server.raw()
+            self.addCleanup(conn.close)
+            conns.append((conn, harness.Poller(self.server, value)))
+            conn.send(f"GET {conns[-1][1].path(30)} HTTP/1.1\r\nHost: x\r\n\r\n")
+        until(lambda: self.inside("/health").value["pending_polls"] == 12, "all are held")
+        begun = time.monotonic()
+        self.server.process.send_signal(signal.SIGTERM)
+        seen = self.server.request("POST", "/realtime/publish", harness.event([self.community]), api=True,
+                                   internal=True).value["event_id"]
+        stayed, told = 0, []
+        for conn, poller in conns:
+            answer = conn.response()
+            if "goaway" not in answer.value:
+                stayed += 1
+                self.assertEqual([e["event_id"] for e in answer.value["events"]], [seen])
+                self.assertIsNone(answer.headers.get("Connection"), answer)
+                poller.position = answer.value["last_event_id"]
+                conn.send(f"GET {poller.path(30)} HTTP/1.1\r\nHost: x\r\n\r\n")
+        for conn, _ in sorted(conns, key=lambda pair: int.from_bytes(bytes.fromhex(pair[1].queue_id)[:4], "little") % 2000):
+            if not conn.closed(0.01):
+                answer = conn.response()
+                self.assertEqual((answer.status, answer.value["events"]), (200, []))
+                self.assertEqual(answer.value["goaway"]["reconnect_after_ms"], 0)
+                self.assertEqual(answer.headers["Connection"], "close")
+                told.append(time.monotonic() - begun)
+        self.assertGreater(stayed, 4)
+        self.assertGreater(told[-1] - told[0], 0.5, "all at once")
+        self.assertLess(told[-1], 2.5)
+        self.server.process.wait(10)
+        self.assertEqual(self.server.process.returncode, 0)
+        self.server._wait()
+        self.server.process = None
+
     def test_workers_do_not_outlive_their_master(self):
         self.start()
         pids = self.workers().values()

@@ -131,6 +131,38 @@ static void draining_serves_who_is_there_and_takes_nobody_else(void **state)
     }
 }
 
+static void who_is_idle_while_it_drains_is_let_go_after_a_while(void **state)
+{
+    struct harness *h = *state;
+    int idle, held, fresh, ws;
+
+    harness_start(h);
+    fresh = harness_connect(h); /* its request may be on its way */
+    idle = harness_connect(h);
+    harness_send_str(idle, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    harness_read_text(h, idle, "\r\n\r\n");
+    held = harness_connect(h);
+    harness_send_str(held, "GET /hold HTTP/1.1\r\nHost: x\r\n\r\n");
+    ws = harness_websocket(h, NULL);
+    harness_until(h, &h->requests, 2);
+    pl_net_drain(h->net, false);
+    pl_net_close_idle(h->net, 1000);
+    harness_turn(h, -1);
+    assert_int_equal(pl_net_clients(h->net), 4);
+    h->net->now_ms += 1000; /* a second later */
+    pl_net_close_idle(h->net, 1000);
+    harness_turn(h, -1);
+    assert_int_equal(pl_net_clients(h->net), 3);
+    assert_string_equal(harness_read_all(h, idle, NULL), "");
+    assert_int_equal(h->gone + h->ws_closed, 0);
+    harness_release(h);
+    harness_read_text(h, held, "released");
+    close(fresh);
+    close(held);
+    close(idle);
+    close(ws);
+}
+
 static void what_is_left_after_the_grace_is_closed(void **state)
 {
     struct harness *h = *state;
@@ -212,6 +244,7 @@ int main(void)
         TEST(stopping_lets_answers_out_and_closes_the_idle),
         TEST(what_is_left_after_the_grace_is_closed),
         TEST(draining_serves_who_is_there_and_takes_nobody_else),
+        TEST(who_is_idle_while_it_drains_is_let_go_after_a_while),
         TEST(stopping_says_1012_to_websockets_that_nobody_closed),
         TEST(freeing_closes_whatever_is_open),
     };
