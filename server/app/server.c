@@ -178,7 +178,7 @@ static void drain(struct server *s)
     pl_net_drain(s->net, s->workplace != NULL && !pl_workplace_is_closing(s->workplace));
     pl_hub_drain(s->hub, s->cfg->server_drain_time);
     s->drained_ms = pl_hub_mono_ms(s->hub) + (uint64_t)pl_hub_drain_ms(s->hub);
-    look_drained(&s->drain);
+    pl_timer_set(&s->wheel, &s->drain, pl_hub_mono_ms(s->hub) + DRAIN_LOOK_MS);
 }
 
 /* SIGTERM lets clients go one by one, where there are other nodes to go to: without, there is only one

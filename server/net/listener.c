@@ -152,6 +152,9 @@ static void accept_some(struct pl_listening *l, int max)
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
             pl_log(PL_LOG_WARN, "accept_paused", PL_STR("address", l->address),
                    PL_STR("error", strerror(errno)));
+            if (uv_is_closing((uv_handle_t *)&l->poll)) {
+                return;
+            }
             uv_poll_stop(&l->poll);
             pl_net__set_timer(l->net, &l->pause, ACCEPT_PAUSE_MS);
             return;
@@ -168,13 +171,6 @@ static void on_readable(uv_poll_t *poll, int status, int events)
     (void)status, (void)events;
     pl_net__enter(l->net);
     accept_some(l, ACCEPT_BATCH);
-}
-
-void pl_listener__accept_all(struct pl_net *n, enum pl_listener which)
-{
-    if (n->listening[which].fd >= 0) {
-        accept_some(&n->listening[which], BACKLOG);
-    }
 }
 
 static void on_pause_over(struct pl_timer *t)
@@ -296,10 +292,16 @@ void pl_listener__accept(struct pl_net *n, enum pl_listener which)
     }
 }
 
+/* Whatever has connected up to now is taken at the last moment: what waits in a socket that is closed is
+ * reset, also if its request is here already. */
 static void on_poll_closed(uv_handle_t *h)
 {
     struct pl_listening *l = pl_container_of((uv_poll_t *)h, struct pl_listening, poll);
 
+    if (l->accept_rest && !l->net->stopping) {
+        pl_net__enter(l->net);
+        accept_some(l, BACKLOG);
+    }
     close(l->fd);
     l->fd = -1;
 }

@@ -367,9 +367,7 @@ void pl_net__check_stopped(struct pl_net *n)
 void pl_net_drain(struct pl_net *n, bool others_accept)
 {
     n->draining = true;
-    if (!others_accept) {
-        pl_listener__accept_all(n, PL_LISTENER_MAIN);
-    }
+    n->listening[PL_LISTENER_MAIN].accept_rest = !others_accept;
     pl_listener__close(n, PL_LISTENER_MAIN);
 }
 

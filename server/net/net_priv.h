@@ -35,6 +35,7 @@ struct pl_listening {
     enum pl_listener which;
     int fd; /* -1: not configured, or closed */
     uv_poll_t poll;
+    bool accept_rest;      /* before it closes */
     struct pl_timer pause; /* runs while accepting rests for want of file descriptors */
     char address[PL_ADDRESS_SIZE];
 };
@@ -98,8 +99,6 @@ void pl_listener__init(struct pl_net *n);
 /* Takes the socket over. */
 void pl_listener__open(struct pl_net *n, enum pl_listener which, int fd);
 void pl_listener__accept(struct pl_net *n, enum pl_listener which);
-/* Accepts whatever waits. */
-void pl_listener__accept_all(struct pl_net *n, enum pl_listener which);
 void pl_listener__close(struct pl_net *n, enum pl_listener which);
 void pl_peer__drop(struct pl_net *n, struct pl_peer_entry *e);
 
