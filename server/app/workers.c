@@ -138,7 +138,7 @@ static void end(struct pl_workers *w, struct pl_worker *k, uint64_t now_ms)
 {
     bool early = now_ms - k->at_ms < EARLY_MS;
 
-    if (w->stopping || k->state == PL_WORKER_LEAVING || k->generation < w->generation) {
+    if (k->state == PL_WORKER_LEAVING || k->generation < w->generation) {
         k->state = PL_WORKER_NONE;
         return;
     }
@@ -192,7 +192,6 @@ int64_t pl_workers_wait_ms(const struct pl_workers *w, uint64_t now_ms)
 
 void pl_workers_stop(struct pl_workers *w, bool at_once)
 {
-    w->stopping = true;
     for (unsigned i = 0; i < PL_SLOTS; i++) {
         if (w->slots[i].state == PL_WORKER_DUE) {
             w->slots[i].state = PL_WORKER_NONE;

@@ -42,7 +42,6 @@ struct pl_workers_ops {
 struct pl_workers {
     struct pl_worker slots[PL_SLOTS];
     uint32_t generation;
-    bool stopping;
     const struct pl_workers_ops *ops;
     void *arg;
 };

@@ -313,7 +313,7 @@ class Deploy(harness.TestCase):
 
     def test_nobody_notices(self):
         async def run():
-            async with Fleet(2, log__level="info", longpoll__timeout="20s", websocket__ping_interval="1s",
+            async with Fleet(2, log__level="info", longpoll__timeout="20s", websocket__ping_interval="4s",
                              bus__canary_interval="500ms", bus__prefix=f"deploy-{SEED}") as self.fleet:
                 self.world = World(self.fleet, SEED)
                 async with asyncio.timeout(120 + 8 * DRAIN + CLIENTS / 50):
