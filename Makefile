@@ -8,10 +8,10 @@ ARGS         ?=#         more arguments for parleyd, for `make run`, or for benc
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run build package test dev fuzzers fuzz sim chaos bench bench-quick bench-page bench-tools bench-packages format lint clean run-packages test-packages npm
+.PHONY: help run build package test dev fuzzers fuzz sim chaos deploy-proof bench bench-quick bench-page bench-tools bench-packages format lint clean run-packages test-packages npm
 
 help: ## this list
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 run: build ## start parleyd with the demo page on http://127.0.0.1:8888 (ARGS='--set ...' for more)
 	@exec build/parleyd --dev $(ARGS)
@@ -52,6 +52,10 @@ bench-quick: bench-tools ## the short version, about a minute
 
 bench-page: ## docs/performance.md anew from the last `make bench`
 	@bench/run.py --page
+
+deploy-proof: build dev ## deploys under 10 000 clients (PL_CLIENTS, PL_DRAIN, PL_RATE change it)
+	@cd tests/integration && PARLEYD=$(CURDIR)/build/release/parleyd PL_CLIENTS=$${PL_CLIENTS:-10000} \
+	  PL_DRAIN=$${PL_DRAIN:-30} PL_RATE=$${PL_RATE:-2} /usr/bin/python3 test_deploy.py
 
 format: test-packages ## clang-format in place
 	@tests/lint/format.sh --fix

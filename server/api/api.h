@@ -15,6 +15,9 @@ struct pl_api_request {
     bool is_ready;                        /* what the bus knows of its user and queue is here */
 };
 
+/* Brings the gauges of this process up to date. */
+void pl_api_set_gauges(const struct pl_node *n);
+
 /* For the net. */
 extern const struct pl_http_handler pl_api_handler;
 

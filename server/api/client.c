@@ -283,7 +283,8 @@ void pl_api__poll(struct pl_api_request *r)
     if (seconds <= hold_ms / 1000) {
         hold_ms = seconds * 1000;
     }
-    if (r->http->head.method == PL_HTTP_HEAD || r->node->draining) {
+    if (r->http->head.method == PL_HTTP_HEAD ||
+        (r->node->draining && pl_queue_slot_ms(id.queue) == 0)) {
         hold_ms = 0;
     }
     pl_longpoll_start(&r->to, id.queue, ack > last ? ack : last, hold_ms);

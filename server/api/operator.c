@@ -7,36 +7,66 @@
 #include "server/api/api_priv.h"
 #include "server/base/metrics.h"
 
-static const char *health_of(const struct pl_node *n, const struct pl_bus_health *bus)
+/* The node as one: its workers, or this process. */
+static void look(const struct pl_node *n, struct pl_together *ret)
 {
-    if (n->draining) {
+    struct pl_bus_health bus;
+    struct pl_hub_stats s;
+
+    if (n->together != NULL) {
+        n->together(n, ret);
+        return;
+    }
+    n->bus_health(n, &bus);
+    pl_hub_stats(n->hub, &s);
+    *ret = (struct pl_together){
+        .workers = 1,
+        .ready = !n->draining && bus.reason_count == 0,
+        .queues = s.queues,
+        .pending_polls = s.pending_polls,
+        .stopping = n->draining,
+    };
+}
+
+static const char *health_of(const struct pl_together *t, const struct pl_bus_health *bus)
+{
+    if (t->stopping) {
         return "draining";
     }
-    return strcmp(bus->status, "ok") == 0 ? "healthy" : "degraded";
+    return strcmp(bus->status, "ok") == 0 && t->ready >= t->workers ? "healthy" : "degraded";
 }
 
 void pl_api__health(struct pl_api_request *r)
 {
     const struct pl_node *n = r->node;
+    bool is_worker = n->together != NULL;
     struct pl_bus_health bus;
-    struct pl_hub_stats s;
+    struct pl_together t;
     struct pl_buf out = {0};
     struct pl_writer w;
 
     n->bus_health(n, &bus);
-    pl_hub_stats(n->hub, &s);
+    look(n, &t);
     pl_writer_init(&w, r->to.codec, &out);
-    pl_write_map(&w, 6);
+    pl_write_map(&w, 6 + is_worker);
     pl_write_key(&w, "status");
-    pl_write_cstr(&w, health_of(n, &bus));
+    pl_write_cstr(&w, health_of(&t, &bus));
     pl_write_key(&w, "active_queues");
-    pl_write_int(&w, (int64_t)s.queues);
+    pl_write_int(&w, (int64_t)t.queues);
     pl_write_key(&w, "pending_polls");
-    pl_write_int(&w, (int64_t)s.pending_polls);
+    pl_write_int(&w, (int64_t)t.pending_polls);
     pl_write_key(&w, "uptime");
     pl_write_int(&w, (int64_t)((pl_hub_mono_ms(n->hub) - n->started_ms) / 1000));
     pl_write_key(&w, "node");
     pl_write_cstr(&w, n->name);
+    if (is_worker) {
+        pl_write_key(&w, "workers");
+        pl_write_map(&w, 2);
+        pl_write_key(&w, "wanted");
+        pl_write_int(&w, t.workers);
+        pl_write_key(&w, "ready");
+        pl_write_int(&w, t.ready);
+    }
     pl_write_key(&w, "bus");
     pl_write_map(&w, 2 + (bus.error[0] != '\0'));
     pl_write_key(&w, "type");
@@ -70,19 +100,23 @@ void pl_api__livez(struct pl_api_request *r)
 void pl_api__readyz(struct pl_api_request *r)
 {
     struct pl_bus_health bus;
+    struct pl_together t;
     struct pl_buf out = {0};
     struct pl_writer w;
+    bool draining;
 
     r->node->bus_health(r->node, &bus);
-    if (!r->node->draining && bus.reason_count == 0) {
+    look(r->node, &t);
+    if (!t.stopping && t.ready > 0) {
         answer_state(r, "ready");
         return;
     }
+    draining = t.stopping || r->node->draining;
     pl_writer_init(&w, r->to.codec, &out);
     pl_write_map(&w, 1);
     pl_write_key(&w, "reasons");
-    pl_write_array(&w, bus.reason_count + r->node->draining);
-    if (r->node->draining) {
+    pl_write_array(&w, bus.reason_count + draining);
+    if (draining) {
         pl_write_cstr(&w, "draining");
     }
     for (size_t i = 0; i < bus.reason_count; i++) {
@@ -106,7 +140,7 @@ static uint64_t resident_bytes(void)
     return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-static void set_gauges(const struct pl_node *n)
+void pl_api_set_gauges(const struct pl_node *n)
 {
     struct pl_bus_health bus;
     struct pl_hub_stats s;
@@ -134,8 +168,12 @@ void pl_api__metrics(struct pl_api_request *r)
                       "metrics are for loopback peers, or server.internal_listen");
         return;
     }
-    set_gauges(r->node);
-    pl_metrics_export(&out);
+    pl_api_set_gauges(r->node);
+    if (r->node->export_metrics != NULL) {
+        r->node->export_metrics(r->node, &out);
+    } else {
+        pl_metrics_export(&out);
+    }
     pl_http_reply(r->to.conn, &(struct pl_http_answer){
                                   .http_status = 200,
                                   .content_type = "text/plain; version=0.0.4; charset=utf-8",

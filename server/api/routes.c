@@ -267,7 +267,7 @@ static int check_upgrade(const struct pl_node *n, const struct pl_http_head *h, 
         *reason = "WebSocket is not offered in this phase: use long-polling";
         return PL_ERR_TRANSPORT;
     }
-    if (n->draining) {
+    if (n->stopping) {
         return PL_ERR_DRAINING;
     }
     if (pl_http_websocket_subprotocol(h, &codec, &name, &token) != PL_OK) {

@@ -26,7 +26,9 @@ static void print_help(void)
         printf("  %s.%s (%s)\n      %s\n", options[i].section, options[i].key,
                options[i].def[0] != '\0' ? options[i].def : "empty", options[i].help);
     }
-    printf("\nSignals: SIGHUP reloads, SIGTERM and SIGINT stop.\n");
+    printf("\nSignals: SIGHUP reloads, SIGUSR2 upgrades to the binary that is now where this one "
+           "was,\n"
+           "SIGTERM drains and stops, SIGINT stops at once.\n");
 }
 
 static int usage(const char *what, const char *arg)
@@ -84,6 +86,7 @@ int main(int argc, char **argv)
     struct command c = {.set = pl_alloc((size_t)argc * sizeof(char *))};
     int status;
 
+    c.options.argv = argv;
     c.options.sources.set = c.set;
     status = parse(argc, argv, &c);
     if (status < 0) {

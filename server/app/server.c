@@ -1,16 +1,25 @@
 #include "server/app/server.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "protocol/frame.h"
 #include "protocol/status.h"
 #include "server/api/api.h"
 #include "server/app/dev.h"
+#include "server/app/inherit.h"
+#include "server/app/master.h"
 #include "server/app/node_bus.h"
+#include "server/app/process.h"
+#include "server/app/settings.h"
+#include "server/app/supervisor.h"
+#include "server/app/workplace.h"
 #include "server/base/alloc.h"
 #include "server/base/clock.h"
 #include "server/base/log.h"
@@ -21,6 +30,8 @@
 enum {
     STOP_GRACE_MS = 5000,
     COME_BACK_WITHIN_MS = 5000, /* clients told to go are spread over this */
+    DRAIN_LOOK_MS = 100,        /* how often a node that drains looks if all have gone */
+    IDLE_MS = 1000,             /* a connection unused for this long is not missed */
 };
 
 struct server {
@@ -33,48 +44,23 @@ struct server {
     struct pl_net *net;
     struct pl_node node;
     struct pl_dev_keys dev_keys;
+    struct pl_timer drain;
+    struct pl_workplace *workplace; /* NULL: no worker, but all there is */
+    int successor[2];               /* the listening sockets, for who takes this place; -1: none */
+    bool upgrading;
+    uint64_t drained_ms; /* by when whoever is still here is let go */
     char name[128];
 };
 
 /* ---- configuration ---- */
 
-/* What the files and options say, checked as a whole. PL_ERR_INVALID: *err says why. */
-static int load(const struct pl_server_options *o, struct pl_dev_keys *dev_keys,
-                struct pl_config **ret_cfg, struct pl_auth **ret_auth, struct pl_config_error *err)
-{
-    struct pl_auth_error auth_error;
-    struct pl_config *cfg;
-    struct pl_auth *auth = NULL;
-
-    if (pl_config_load(&o->sources, &cfg, err) != 0) {
-        return PL_ERR_INVALID;
-    }
-    if (o->dev) {
-        pl_dev_add_keys(dev_keys, cfg);
-    }
-    if (pl_auth_new(cfg, &auth, &auth_error) != PL_OK) {
-        (void)snprintf(err->text, sizeof(err->text), "%s", auth_error.text);
-    } else if (!pl_auth_has_jwt_key(auth) && !pl_auth_has_api_key(auth)) {
-        (void)snprintf(err->text, sizeof(err->text),
-                       "no key is configured: set auth.api_key (for your backend) or "
-                       "auth.jwt_key (for clients), or try it out with --dev");
-    } else if (pl_node_bus_check(cfg, err->text, sizeof(err->text)) == PL_OK) {
-        *ret_cfg = cfg;
-        *ret_auth = auth;
-        return PL_OK;
-    }
-    pl_auth_free(auth);
-    pl_config_free(cfg);
-    return PL_ERR_INVALID;
-}
-
-/* The same at the command line: 0, or 2 and a line on stderr. */
+/* 0, or 2 and a line on stderr. */
 static int load_or_say(const struct pl_server_options *o, struct pl_dev_keys *dev_keys,
                        struct pl_config **ret_cfg, struct pl_auth **ret_auth)
 {
     struct pl_config_error error;
 
-    if (load(o, dev_keys, ret_cfg, ret_auth, &error) != PL_OK) {
+    if (pl_settings_load(o, dev_keys, ret_cfg, ret_auth, &error) != PL_OK) {
         fprintf(stderr, "parleyd: %s\n", error.text);
         return 2;
     }
@@ -95,9 +81,21 @@ int pl_server_check(const struct pl_server_options *o)
     return status;
 }
 
-static void set_up_log(const struct pl_config *cfg)
+/* ---- who started us ---- */
+
+/* A worker was started by its master, who tells the rest of the world. */
+static void notify(const struct server *s, const char *state)
 {
-    pl_log_setup((enum pl_log_level)cfg->log_level, (enum pl_log_format)cfg->log_format);
+    if (s->workplace == NULL) {
+        pl_supervisor_notify(state);
+    }
+}
+
+static void notify_reloading(const struct server *s)
+{
+    if (s->workplace == NULL) {
+        pl_supervisor_notify_reloading();
+    }
 }
 
 /* ---- reload ---- */
@@ -124,41 +122,164 @@ static void on_reload(void *arg, int signum)
     struct pl_auth *auth;
 
     (void)signum;
-    if (load(s->options, &s->dev_keys, &fresh, &auth, &error) != PL_OK) {
+    notify_reloading(s);
+    if (pl_settings_load(s->options, &s->dev_keys, &fresh, &auth, &error) != PL_OK) {
         pl_log(PL_LOG_ERROR, "reload_refused", PL_STR("error", error.text),
                PL_STR("kept", "the configuration that was running"));
+        notify(s, "READY=1");
         return;
     }
     pl_config_apply_live(s->cfg, fresh, &ignored);
     pl_config_free(fresh);
     pl_auth_free(s->auth);
     s->auth = s->node.auth = auth;
-    set_up_log(s->cfg);
+    pl_settings_set_up_log(s->cfg);
     if (phase != s->cfg->transport_phase || percent != s->cfg->transport_websocket_percent) {
         phase_changed(s);
     }
     if (ignored != NULL) {
-        pl_log(PL_LOG_WARN, "reload_needs_restart", PL_STR("option", ignored));
+        pl_log(PL_LOG_WARN, "reload_needs_restart", PL_STR("option", ignored),
+               PL_STR("reason", pl_hub_is_embedded(s->hub)
+                                    ? "bus.url is memory:, whose events are this process's own"
+                                    : "server.workers is 1, without a master to start another"));
     }
     pl_log(PL_LOG_INFO, "reloaded", PL_STR("phase", pl_phase_name(s->cfg->transport_phase)));
+    notify(s, "READY=1");
 }
 
 /* ---- stop ---- */
 
-static void on_stop(void *arg, int signum)
+static void stop_now(struct server *s)
 {
-    struct server *s = arg;
-
-    if (s->node.draining) {
-        return;
-    }
-    s->node.draining = true;
-    pl_log(PL_LOG_INFO, "stopping", PL_INT("signal", signum));
+    s->node.draining = s->node.stopping = true;
+    pl_timer_cancel(&s->wheel, &s->drain);
     pl_hub_save_all(s->hub); /* the next node goes on from here */
     /* Held polls get an ordinary, empty answer that says goaway; WebSockets close 1012. */
     pl_hub_goaway(s->hub, PL_TRANSPORT_LONGPOLL, "draining", COME_BACK_WITHIN_MS);
     pl_hub_end_links(s->hub, PL_ERR_DRAINING);
     pl_net_stop(s->net, STOP_GRACE_MS);
+}
+
+static void look_drained(struct pl_timer *t)
+{
+    struct server *s = pl_container_of(t, struct server, drain);
+    uint64_t now = pl_hub_mono_ms(s->hub);
+
+    pl_net_close_idle(s->net, IDLE_MS);
+    if (pl_net_clients(s->net) == 0 || now >= s->drained_ms) {
+        stop_now(s);
+    } else {
+        pl_timer_set(&s->wheel, t, now + DRAIN_LOOK_MS);
+    }
+}
+
+static void drain(struct server *s)
+{
+    s->node.draining = true;
+    pl_net_drain(s->net, s->workplace != NULL && !pl_workplace_is_closing(s->workplace));
+    pl_hub_drain(s->hub, s->cfg->server_drain_time);
+    s->drained_ms = pl_hub_mono_ms(s->hub) + (uint64_t)pl_hub_drain_ms(s->hub);
+    pl_timer_set(&s->wheel, &s->drain, pl_hub_mono_ms(s->hub) + DRAIN_LOOK_MS);
+}
+
+/* SIGTERM lets clients go one by one, where there are other nodes to go to: without, there is only one
+ * who could take them back, and the sooner it is started again the better. SIGINT, or a second SIGTERM,
+ * does not wait. */
+static void on_stop(void *arg, int signum)
+{
+    struct server *s = arg;
+
+    if (s->node.stopping) {
+        return;
+    }
+    pl_log(PL_LOG_INFO, "stopping", PL_INT("signal", signum),
+           PL_INT("clients", pl_net_clients(s->net)));
+    notify(s, "STOPPING=1");
+    if (signum == SIGTERM && !s->node.draining && !pl_hub_is_embedded(s->hub) &&
+        s->cfg->server_drain_time > 0) {
+        drain(s);
+    } else {
+        stop_now(s);
+    }
+}
+
+/* Without its master a worker is not told any more, nor replaced. */
+static void on_orphaned(void *arg)
+{
+    on_stop(arg, SIGTERM);
+}
+
+/* ---- upgrade ---- */
+
+/* The new binary accepts our configuration, as it says itself. */
+static bool is_accepted(struct server *s)
+{
+    int status = -1;
+    int pid = pl_process_start(&(struct pl_program){
+        .path = pl_process_path(),
+        .argv = s->options->argv,
+        .extra = "--check-config",
+        .quiet = true,
+    });
+
+    while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+    }
+    return pid > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+/* One process cannot be two: it lets its clients go, all at once, and becomes the new binary, while who
+ * connects waits in the listening sockets. On the embedded bus this is a new epoch. */
+static void on_upgrade(void *arg, int signum)
+{
+    struct server *s = arg;
+
+    (void)signum;
+    if (s->node.draining) {
+        return;
+    }
+    if (!is_accepted(s)) {
+        pl_log(PL_LOG_ERROR, "upgrade_refused",
+               PL_STR("error", "the new binary does not accept the configuration"),
+               PL_STR("kept", "what was running"));
+        return;
+    }
+    notify_reloading(s);
+    pl_log(PL_LOG_INFO, "upgrading", PL_STR("binary", pl_process_path()));
+    s->upgrading = true;
+    for (int i = 0; i < 2; i++) {
+        int fd = pl_net_socket(s->net, (enum pl_listener)i);
+
+        s->successor[i] = fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
+    }
+    stop_now(s);
+}
+
+static void become_successor(const struct pl_server_options *o, const int sockets[2])
+{
+    struct pl_inherited in;
+    char *value;
+
+    pl_inherited_init(&in);
+    memcpy(in.sockets, sockets, sizeof(in.sockets));
+    value = pl_inherited_write(&in);
+    pl_process_become(&(struct pl_program){
+        .path = pl_process_path(),
+        .argv = o->argv,
+        .variable = PL_INHERIT_MASTER,
+        .value = value,
+        .keep = sockets,
+        .keep_count = 2,
+    });
+    pl_log(PL_LOG_ERROR, "upgrade_failed", PL_STR("error", strerror(errno)));
+    free(value);
+}
+
+/* Whatever is left to pid 1. */
+static void on_child(void *arg, int signum)
+{
+    (void)arg, (void)signum;
+    while (waitpid(-1, NULL, WNOHANG) > 0) {
+    }
 }
 
 /* ---- start ---- */
@@ -175,21 +296,26 @@ static void on_turn_ends(void *arg)
     pl_publish_send(arg);
 }
 
+/* Workers of one node are nodes on the bus, each with a name. */
 static void name_node(struct server *s)
 {
     char host[64] = "";
 
-    if (s->cfg->server_node[0] != '\0') {
-        (void)snprintf(s->name, sizeof(s->name), "%s", s->cfg->server_node);
-        return;
-    }
     (void)gethostname(host, sizeof(host) - 1);
-    (void)snprintf(s->name, sizeof(s->name), "%s-%ld", host, (long)getpid());
+    if (s->cfg->server_node[0] == '\0') {
+        (void)snprintf(s->name, sizeof(s->name), "%s-%ld", host, (long)getpid());
+    } else if (s->workplace != NULL) {
+        (void)snprintf(s->name, sizeof(s->name), "%.100s-%u", s->cfg->server_node,
+                       s->workplace->number);
+    } else {
+        (void)snprintf(s->name, sizeof(s->name), "%s", s->cfg->server_node);
+    }
 }
 
 static void make_core(struct server *s, uint64_t mono_ms, int64_t unix_ms)
 {
     pl_wheel_init(&s->wheel, mono_ms);
+    pl_timer_init(&s->drain, look_drained);
     s->bus = pl_node_bus_new(s->cfg, s->name, &s->wheel, mono_ms, unix_ms);
     s->hub = pl_node_bus_hub(s->bus);
     s->node = (struct pl_node){
@@ -206,7 +332,7 @@ static void make_core(struct server *s, uint64_t mono_ms, int64_t unix_ms)
     pl_node_bus_join(s->bus, &s->node);
 }
 
-static int make_net(struct server *s)
+static int make_net(struct server *s, const int sockets[2])
 {
     const struct pl_net_options o = {
         .cfg = s->cfg,
@@ -216,6 +342,8 @@ static int make_net(struct server *s)
         .wheel = &s->wheel,
         .tick = on_tick,
         .turn_ends = on_turn_ends,
+        .sockets = sockets,
+        .accept_later = s->workplace != NULL,
     };
     char error[256] = "";
 
@@ -226,6 +354,12 @@ static int make_net(struct server *s)
     pl_net_on_signal(s->net, SIGHUP, on_reload, s);
     pl_net_on_signal(s->net, SIGTERM, on_stop, s);
     pl_net_on_signal(s->net, SIGINT, on_stop, s);
+    if (s->workplace == NULL) {
+        pl_net_on_signal(s->net, SIGUSR2, on_upgrade, s);
+    }
+    if (getpid() == 1) {
+        pl_net_on_signal(s->net, SIGCHLD, on_child, s);
+    }
     return 0;
 }
 
@@ -235,6 +369,7 @@ static void say_ready(const struct server *s)
     const char *internal = pl_net_address(s->net, PL_LISTENER_INTERNAL);
     const char *address = pl_net_address(s->net, PL_LISTENER_MAIN);
 
+    notify(s, "READY=1");
     printf("parleyd ready on http://%s\n", address);
     if (internal != NULL) {
         printf("parleyd internal on http://%s\n", internal);
@@ -252,6 +387,9 @@ static void say_ready(const struct server *s)
 static void unmake(struct server *s)
 {
     pl_node_bus_leave(s->bus);
+    if (s->workplace != NULL && s->net != NULL) {
+        pl_workplace_leave(s->workplace);
+    }
     pl_net_free(s->net);
     pl_node_bus_free(s->bus);
     pl_auth_free(s->auth);
@@ -259,27 +397,106 @@ static void unmake(struct server *s)
     pl_deflate_done();
 }
 
+static void run(struct server *s)
+{
+    pl_node_bus_connect(s->bus, pl_net_loop(s->net), pl_net_address(s->net, PL_LISTENER_MAIN));
+    if (s->workplace != NULL) {
+        pl_workplace_begin(s->workplace, &s->node, s->net, on_orphaned, s);
+    } else {
+        say_ready(s);
+    }
+    pl_net_run(s->net);
+    pl_log(PL_LOG_INFO, "stopped", PL_STR("node", s->name));
+}
+
+/* Serves in this process; takes over cfg and auth. */
+static int serve(struct server *s, const int sockets[2])
+{
+    int status;
+
+    name_node(s);
+    pl_metric_set(PL_S_START_TIME, (uint64_t)(pl_clock_unix_ms() / 1000));
+    make_core(s, pl_clock_mono_ms(), pl_clock_unix_ms());
+    status = make_net(s, sockets);
+    if (status == 0) {
+        run(s);
+    }
+    unmake(s);
+    return status;
+}
+
+static int serve_as_worker(struct server *s, const struct pl_inherited *in)
+{
+    struct pl_workplace workplace = {.number = 0};
+
+    if (!pl_workplace_init(&workplace, in)) {
+        fprintf(stderr, "parleyd: what " PL_INHERIT_WORKER " names is not there\n");
+        pl_auth_free(s->auth);
+        pl_config_free(s->cfg);
+        return 1;
+    }
+    s->workplace = &workplace;
+    return serve(s, in->sockets);
+}
+
+/* What another process left us; nothing if it makes no sense. The variable goes: children have their
+ * own. */
+static bool take_inherited(const char *variable, struct pl_inherited *ret)
+{
+    const char *text = getenv(variable);
+    bool good = text != NULL && pl_inherited_parse(text, ret);
+
+    unsetenv(variable);
+    return good;
+}
+
+/* A server that has just been reconfigured to be one process has no use for workers. */
+static void send_away(const struct pl_inherited *in)
+{
+    for (unsigned i = 0; i < in->worker_count; i++) {
+        (void)kill(in->workers[i].pid, SIGTERM);
+    }
+}
+
+/* As a master, or as all there is. */
+static int start(struct server *s, struct pl_inherited *in)
+{
+    const char *why;
+    unsigned workers = pl_settings_workers(s->options, s->cfg, &why);
+
+    if (why != NULL) {
+        pl_log(PL_LOG_WARN, "one_worker", PL_STR("reason", why));
+    }
+    pl_supervisor_take_sockets(in->sockets);
+    if (workers > 0 || (in->worker_count > 0 && !pl_settings_embedded(s->cfg))) {
+        pl_auth_free(s->auth);
+        return pl_master_run(s->options, s->cfg, workers, in);
+    }
+    send_away(in);
+    return serve(s, in->sockets);
+}
+
 int pl_server_run(const struct pl_server_options *o)
 {
     struct server *s = pl_alloc(sizeof(*s));
+    struct pl_inherited in;
+    bool is_worker;
     int status;
 
     s->options = o;
+    is_worker = take_inherited(PL_INHERIT_WORKER, &in);
+    if (!is_worker && !take_inherited(PL_INHERIT_MASTER, &in)) {
+        pl_inherited_init(&in);
+    }
+    (void)pl_process_path();
     status = load_or_say(o, &s->dev_keys, &s->cfg, &s->auth);
     if (status == 0) {
-        set_up_log(s->cfg);
-        name_node(s);
-        pl_metric_set(PL_S_START_TIME, (uint64_t)(pl_clock_unix_ms() / 1000));
-        make_core(s, pl_clock_mono_ms(), pl_clock_unix_ms());
-        status = make_net(s);
-        if (status == 0) {
-            pl_node_bus_connect(s->bus, pl_net_loop(s->net),
-                                pl_net_address(s->net, PL_LISTENER_MAIN));
-            say_ready(s);
-            pl_net_run(s->net);
-            pl_log(PL_LOG_INFO, "stopped", PL_STR("node", s->name));
+        pl_settings_set_up_log(s->cfg);
+        status = is_worker ? serve_as_worker(s, &in) : start(s, &in);
+        if (s->upgrading) {
+            become_successor(o, s->successor);
+            status = 1;
         }
-        unmake(s);
     }
     free(s);
     return status;

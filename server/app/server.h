@@ -6,8 +6,10 @@
 #include "server/base/config.h"
 
 /* The wiring: configuration -> bus, hub, auth, net; and their life: start, ready, reload (SIGHUP),
- * stop (SIGTERM, SIGINT). */
+ * upgrade (SIGUSR2), drain (SIGTERM), stop (SIGINT). In this process, or as the master of several
+ * (master.h). */
 struct pl_server_options {
+    char **argv;                      /* of the command line, for processes like this one */
     struct pl_config_sources sources; /* read again by a reload */
     bool dev;
 };

@@ -43,7 +43,7 @@ static const struct row {
 size_t pl_config_options(const struct pl_option_info **ret)
 {
     *ret = infos;
-    return PL_OPTION_COUNT;
+    return PL_OPTIONS;
 }
 
 static void *field_of(const struct pl_config *cfg, size_t i)
@@ -56,7 +56,7 @@ void pl_config_free(struct pl_config *cfg)
     if (cfg == NULL) {
         return;
     }
-    for (size_t i = 0; i < PL_OPTION_COUNT; i++) {
+    for (size_t i = 0; i < PL_OPTIONS; i++) {
         pl_config__clear(&rows[i].value, field_of(cfg, i));
     }
     free(cfg);
@@ -67,7 +67,7 @@ void pl_config_apply_live(struct pl_config *into, const struct pl_config *from,
 {
     const char *ignored = NULL;
 
-    for (size_t i = 0; i < PL_OPTION_COUNT; i++) {
+    for (size_t i = 0; i < PL_OPTIONS; i++) {
         if (pl_config__equal(&rows[i].value, field_of(into, i), field_of(from, i))) {
             continue;
         }
@@ -151,7 +151,7 @@ static void nearest(const char *name, void (*name_of)(char *out, size_t i),
     size_t best = 0;
     size_t best_distance = SIZE_MAX;
 
-    for (size_t i = 0; i < PL_OPTION_COUNT; i++) {
+    for (size_t i = 0; i < PL_OPTIONS; i++) {
         size_t distance;
 
         name_of(out, i);
@@ -194,7 +194,7 @@ int pl_config__assign(struct pl_config_loader *l, const char *section, const cha
     char name[PL_CONFIG_NAME_SIZE];
     char known[PL_CONFIG_NAME_SIZE];
 
-    for (size_t i = 0; i < PL_OPTION_COUNT; i++) {
+    for (size_t i = 0; i < PL_OPTIONS; i++) {
         if (strcmp(infos[i].section, section) == 0 && strcmp(infos[i].key, key) == 0) {
             return assign(l, i, text);
         }
@@ -208,7 +208,7 @@ static void load_defaults(struct pl_config_loader *l)
 {
     l->source = PL_FROM_DEFAULT;
     l->where = "default";
-    for (size_t i = 0; i < PL_OPTION_COUNT; i++) {
+    for (size_t i = 0; i < PL_OPTIONS; i++) {
         PL_ASSERT(assign(l, i, infos[i].def) == 0);
     }
 }
@@ -250,7 +250,7 @@ static int check_env_entry(struct pl_config_loader *l, const char *entry)
         return 0;
     }
     snprintf(name, sizeof(l->variable), "%.*s", (int)strcspn(entry, "="), entry);
-    for (size_t i = 0; i < PL_OPTION_COUNT; i++) {
+    for (size_t i = 0; i < PL_OPTIONS; i++) {
         env_name(known, i);
         if (strcmp(known, name) == 0) {
             return 0;
@@ -273,7 +273,7 @@ static int load_env(struct pl_config_loader *l, const char *(*getenv_fn)(const c
             return -1;
         }
     }
-    for (size_t i = 0; i < PL_OPTION_COUNT; i++) {
+    for (size_t i = 0; i < PL_OPTIONS; i++) {
         const char *text;
 
         env_name(l->variable, i);

@@ -19,6 +19,7 @@
  *   NETWORKS struct pl_networks    as WORDS, each an address or a network (192.0.2.0/24)
  *   BOOL    bool                   on off true false yes no 1 0
  *   INT     int64_t                decimal, min..max
+ *   COUNT   int64_t                as INT, or auto (0)
  *   BYTES   int64_t (bytes)        decimal with optional KiB, MiB, GiB (also K, M, G); min..max
  *   DURATION int64_t (ms)          decimal with ms, s (default), m, h, d; min..max
  *   ALGORITHM, PHASE, LOG_LEVEL, LOG_FORMAT   int (an enum)      one of a list of words
@@ -57,6 +58,7 @@ enum pl_algorithm {
 #define PL_OPTION_FIELD_NETWORKS   struct pl_networks
 #define PL_OPTION_FIELD_BOOL       bool
 #define PL_OPTION_FIELD_INT        int64_t
+#define PL_OPTION_FIELD_COUNT      int64_t
 #define PL_OPTION_FIELD_BYTES      int64_t
 #define PL_OPTION_FIELD_DURATION   int64_t
 #define PL_OPTION_FIELD_ALGORITHM  int

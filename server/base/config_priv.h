@@ -10,6 +10,7 @@ enum pl_option_type {
     PL_OPTION_NETWORKS,
     PL_OPTION_BOOL,
     PL_OPTION_INT,
+    PL_OPTION_COUNT,
     PL_OPTION_BYTES,
     PL_OPTION_DURATION,
     PL_OPTION_ALGORITHM,
@@ -30,7 +31,7 @@ enum pl_option_id {
 #define PL_OPTION(section, key, type, def, min, max, reload, help) PL_OPTION_ID_##section##_##key,
 #include "server/base/config.def"
 #undef PL_OPTION
-    PL_OPTION_COUNT
+    PL_OPTIONS
 };
 
 enum {
@@ -46,14 +47,14 @@ struct pl_config_loader {
     char variable[PL_CONFIG_NAME_SIZE];
     int line; /* of the file; 0: none to name */
     bool failed;
-    enum pl_config_source set_by[PL_OPTION_COUNT]; /* who set each option last */
-    int set_at[PL_OPTION_COUNT];                   /* in which line */
+    enum pl_config_source set_by[PL_OPTIONS]; /* who set each option last */
+    int set_at[PL_OPTIONS];                   /* in which line */
 };
 
 /* How one option's value is read. `field` below is that option's field of a struct pl_config. */
 struct pl_option_value {
     enum pl_option_type type;
-    int64_t min, max; /* INT, BYTES, DURATION */
+    int64_t min, max; /* INT, COUNT, BYTES, DURATION */
 };
 
 /* LIST, WORDS and NETWORKS append, the others replace. 0, or -1 if the text is not accepted (STRING,

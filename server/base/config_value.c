@@ -54,6 +54,7 @@ static const char *const *words_of(enum pl_option_type type)
     case PL_OPTION_WORDS:
     case PL_OPTION_NETWORKS:
     case PL_OPTION_INT:
+    case PL_OPTION_COUNT:
     case PL_OPTION_BYTES:
     case PL_OPTION_DURATION:
         break;
@@ -206,6 +207,12 @@ int pl_config__set(const struct pl_option_value *opt, void *field, const char *t
         return 0;
     case PL_OPTION_NETWORKS:
         return append_networks(field, text);
+    case PL_OPTION_COUNT:
+        if (strcmp(text, "auto") == 0) {
+            *(int64_t *)field = 0;
+            return 0;
+        }
+        return parse_number(opt, text, field);
     case PL_OPTION_INT:
     case PL_OPTION_BYTES:
     case PL_OPTION_DURATION:
@@ -335,7 +342,8 @@ void pl_config__accepted(const struct pl_option_value *opt, char *out, size_t si
     const char *what = opt->type == PL_OPTION_BYTES ? "a size such as 512, 64KiB, 4MiB or 1GiB"
                        : opt->type == PL_OPTION_DURATION
                            ? "a duration such as 500ms, 30s, 2m, 24h or 7d"
-                           : "a whole number";
+                       : opt->type == PL_OPTION_COUNT ? "auto or a whole number"
+                                                      : "a whole number";
     char min[32];
     char max[32];
 

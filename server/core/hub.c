@@ -212,6 +212,26 @@ void pl_hub_goaway(struct pl_hub *h, enum pl_transport only, const char *reason,
     }
 }
 
+void pl_hub_drain(struct pl_hub *h, int64_t spread_ms)
+{
+    h->goaway_reason = "draining";
+    h->goaway_spread_ms = spread_ms;
+    h->drain_since_ms = h->mono_ms > 0 ? h->mono_ms : 1;
+    pl_hub_save_all(h);
+    pl_map_foreach(n, &h->queues) {
+        struct pl_queue *q = pl_container_of(n, struct pl_queue, node);
+
+        if (q->link != NULL) {
+            pl_queue__drain(q);
+        }
+    }
+}
+
+int64_t pl_hub_drain_ms(const struct pl_hub *h)
+{
+    return h->goaway_spread_ms + PL_DRAIN_GRACE_MS;
+}
+
 void pl_hub_end_links(struct pl_hub *h, int status)
 {
     pl_map_foreach(n, &h->queues) {

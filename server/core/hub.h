@@ -256,6 +256,16 @@ bool pl_queue_answer_settled(struct pl_queue *q);
 /* Every link gets a goaway (reason "transport" or "draining"), each with its own reconnect_after_ms
  * spread over spread_ms; held polls are answered. only: PL_TRANSPORT_NONE for all. */
 void pl_hub_goaway(struct pl_hub *h, enum pl_transport only, const char *reason, int64_t spread_ms);
+/* The clients go, evenly over spread_ms, each in the slot that its queue's id gives it. WebSockets
+ * are told so (goaway, reason "draining") and served meanwhile; one that is still there a moment
+ * after its slot gets `end(PL_ERR_DRAINING)`. Polls stay held until their slot and are then answered
+ * (goaway, to come back at once). Before a link is taken off, the bus has the queue's position, if it
+ * can be had. Who comes yet is told to go, too, polls from their slot on. */
+void pl_hub_drain(struct pl_hub *h, int64_t spread_ms);
+/* How long until the queue's slot; 0: it has come, or nothing drains. */
+int64_t pl_queue_slot_ms(const struct pl_queue *q);
+/* By when every link that pl_hub_drain met is taken off, from its beginning on. */
+int64_t pl_hub_drain_ms(const struct pl_hub *h);
 /* Takes every link off with `end(status)`. */
 void pl_hub_end_links(struct pl_hub *h, int status);
 /* transport.phase or websocket_percent changed: polls carry the new list once. */

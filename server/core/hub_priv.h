@@ -81,6 +81,7 @@ struct pl_hub {
 
     const char *goaway_reason; /* of the last pl_hub_goaway */
     int64_t goaway_spread_ms;
+    uint64_t drain_since_ms; /* pl_hub_drain; 0: not draining */
     struct pl_turn turn;
     /* Scratch of a pull: batch_cap events with their ids, and what it reads from. */
     struct pl_event **batch;

@@ -48,10 +48,12 @@ static void write_status(struct pl_queue *q, struct pl_writer *w, bool with_op)
 static void write_goaway(struct pl_queue *q, struct pl_writer *w, bool with_op)
 {
     struct pl_hub *h = q->hub;
-    uint32_t random;
+    int64_t after_ms = pl_queue__after_ms(q);
 
-    /* Everybody has a moment of their own, so that they come back evenly. */
-    h->random(&random, sizeof(random));
+    /* A poll has been held until its slot. */
+    if (h->drain_since_ms != 0 && q->link->ops->one_answer) {
+        after_ms = 0;
+    }
     pl_write_map(w, with_op ? 4 : 3);
     if (with_op) {
         pl_write_key(w, "op");
@@ -60,7 +62,7 @@ static void write_goaway(struct pl_queue *q, struct pl_writer *w, bool with_op)
     pl_write_key(w, "reason");
     pl_write_cstr(w, h->goaway_reason);
     pl_write_key(w, "reconnect_after_ms");
-    pl_write_int(w, h->goaway_spread_ms > 0 ? random % h->goaway_spread_ms : 0);
+    pl_write_int(w, after_ms);
     pl_write_key(w, "transports");
     pl_hub_write_transports(h, pl_user_id(q->user), w);
 }

@@ -34,13 +34,53 @@ static uint64_t ttl_ms(const struct pl_queue *q)
     return (uint64_t)q->hub->cfg->queue_ttl;
 }
 
-/* One timer serves both ends of a queue's life, and its batch window: it fires at the nearest one and
- * looks. */
+/* A queue's id is random, and so is its slot: nothing has to be remembered. */
+static int64_t slot_of(const struct pl_queue *q)
+{
+    uint32_t random;
+
+    memcpy(&random, q->id, sizeof(random));
+    return q->hub->goaway_spread_ms > 0 ? random % q->hub->goaway_spread_ms : 0;
+}
+
+int64_t pl_queue__after_ms(const struct pl_queue *q)
+{
+    const struct pl_hub *h = q->hub;
+    int64_t passed = h->drain_since_ms != 0 ? (int64_t)(h->mono_ms - h->drain_since_ms) : 0;
+
+    return slot_of(q) > passed ? slot_of(q) - passed : 0;
+}
+
+int64_t pl_queue_slot_ms(const struct pl_queue *q)
+{
+    return q->hub->drain_since_ms != 0 ? pl_queue__after_ms(q) : 0;
+}
+
+/* When the link of a hub that drains is to go. */
+static uint64_t leave_due_ms(const struct pl_queue *q)
+{
+    const struct pl_hub *h = q->hub;
+    uint64_t came = h->mono_ms - (uint64_t)(h->unix_ms - q->link_since_ms);
+    uint64_t due = h->drain_since_ms + (uint64_t)slot_of(q);
+
+    if (q->link->ops->one_answer) {
+        return due;
+    }
+    return (due > came ? due : came) + PL_DRAIN_GRACE_MS;
+}
+
+/* One timer serves both ends of a queue's life, its batch window and a drain: it fires at the nearest one
+ * and looks. */
 static void arm(struct pl_queue *q)
 {
     uint64_t now = q->hub->mono_ms;
     uint64_t due = (q->link != NULL ? now : q->touched_ms) + ttl_ms(q);
 
+    if (q->link != NULL && q->hub->drain_since_ms != 0 && !q->leaving) {
+        uint64_t leave = leave_due_ms(q);
+
+        due = leave < due ? leave : due;
+    }
     if (q->link != NULL && q->token_exp_ms != 0) {
         int64_t left = q->token_exp_ms - q->hub->unix_ms;
         uint64_t exp = now + (left > 0 ? (uint64_t)left : 0);
@@ -73,15 +113,62 @@ static void take_link(struct pl_queue *q, int status)
     }
 }
 
+/* A client that is let go once the bus has its queue's position. */
+struct leaver {
+    struct pl_hub *hub;
+    struct pl_link *link;
+    char queue_id[PL_QUEUE_ID_SIZE];
+};
+
+/* The bus has it, or is away: then the client's own cursor must do. */
+static void on_leaver_saved(void *arg, int status)
+{
+    struct leaver *l = arg;
+    struct pl_queue *q = pl_queue_find(l->hub, (struct pl_str){l->queue_id, PL_QUEUE_ID_SIZE - 1});
+
+    (void)status;
+    if (q != NULL && q->link == l->link && q->leaving) {
+        if (q->link->ops->one_answer) {
+            q->due |= PL_DUE_GOAWAY;
+            pl_queue_answer_empty(q);
+        } else {
+            take_link(q, PL_ERR_DRAINING);
+        }
+    }
+    free(l);
+}
+
+static void leave(struct pl_queue *q)
+{
+    struct leaver *l = pl_alloc(sizeof(*l));
+
+    q->leaving = true;
+    *l = (struct leaver){.hub = q->hub, .link = q->link};
+    pl_queue_id(q, l->queue_id);
+    pl_queue_when_saved(q, on_leaver_saved, l);
+}
+
+void pl_queue__drain(struct pl_queue *q)
+{
+    if (!q->link->ops->one_answer) {
+        pl_queue__signal(q, PL_DUE_GOAWAY);
+    }
+    arm(q);
+}
+
 static void on_timer(struct pl_timer *t)
 {
     struct pl_queue *q = pl_container_of(t, struct pl_queue, timer);
     bool waited = q->waiting;
+    bool leaves = q->link != NULL && q->hub->drain_since_ms != 0 && !q->leaving;
 
     q->waiting = false;
     if (q->link != NULL) {
         if (pl_queue_token_expired(q)) {
             take_link(q, PL_ERR_TOKEN_EXPIRED);
+        } else if (leaves && q->hub->mono_ms >= leave_due_ms(q)) {
+            leave(q);
+            return;
         }
     } else if (q->hub->mono_ms - q->touched_ms >= ttl_ms(q)) {
         pl_metric_add(PL_S_ENDED_TTL, 1);
@@ -658,6 +745,7 @@ void pl_queue_attach(struct pl_queue *q, struct pl_link *l, int64_t position)
     q->wants_answer = false;
     l->queue = q;
     q->link_since_ms = q->hub->unix_ms;
+    q->leaving = false;
     if (l->ops->transport != q->last_transport) {
         pl_store__queue_changed(q); /* the registry says how it is connected */
     }
@@ -683,6 +771,9 @@ void pl_queue_attach(struct pl_queue *q, struct pl_link *l, int64_t position)
         /* welcome says it all, but for the bus */
         q->due = q->hub->degraded ? PL_DUE_STATUS : 0;
         q->told_degraded = false;
+    }
+    if (q->hub->drain_since_ms != 0 && !(l->ops->one_answer && pl_queue_slot_ms(q) > 0)) {
+        q->due |= PL_DUE_GOAWAY;
     }
 }
 

@@ -3,9 +3,9 @@
 
 #include "server/base/list.h"
 #include "server/base/map.h"
+#include "server/base/rate.h"
 #include "server/base/wheel.h"
 #include "server/core/hub_priv.h"
-#include "server/core/rate.h"
 #include "server/core/user_priv.h"
 
 enum pl_catchup {
@@ -54,6 +54,7 @@ struct pl_queue {
     bool saving;        /* a save is under way */
     bool waiting;       /* for its batch window to end: timer fires then */
     bool wants_answer;  /* its poll is to be answered when nothing is asked of the bus any more */
+    bool leaving;       /* its link goes when it is saved */
 
     struct pl_map_node node; /* of pl_hub.queues */
     struct pl_list of_user;  /* of pl_user.queues */
@@ -74,6 +75,15 @@ struct pl_queue {
 };
 
 #define PL_TURN_MANY UINT32_MAX /* as turn_event: more than one, or none that is known */
+
+enum {
+    PL_DRAIN_GRACE_MS =
+        2000, /* how long a WebSocket may outlive its slot: its client makes a new one */
+};
+/* Everybody has a moment of their own, so that they come back evenly: how long from now. */
+int64_t pl_queue__after_ms(const struct pl_queue *q);
+/* Its link is to go, in its slot. */
+void pl_queue__drain(struct pl_queue *q);
 
 /* A queue with this id, as it stands, in the user's list and the hub's map. */
 struct pl_queue *pl_queue__make(struct pl_hub *h, struct pl_user *u, const uint8_t id[16],

@@ -82,6 +82,13 @@ void pl_http__doom(struct pl_http_conn *c)
     pl_net__later(n, &c->job);
 }
 
+bool pl_http__is_last(const struct pl_http_conn *c)
+{
+    const struct pl_net *n = c->net;
+
+    return n->stopping || (n->draining && !c->stays && c->peer->peer.listener == PL_LISTENER_MAIN);
+}
+
 /* ---- requests ---- */
 
 static void refuse(struct pl_http_conn *c, const struct pl_http_head *head, int status,
@@ -230,6 +237,7 @@ static size_t begin_request(struct pl_http_conn *c, const struct pl_http_head *h
     int r;
 
     c->keep_alive = head->keep_alive && !c->net->stopping;
+    c->stays = false;
     c->is_head = head->method == PL_HTTP_HEAD;
     c->http_1_0 = head->minor == 0;
     if (c->refuse_status) {
@@ -383,6 +391,7 @@ void pl_http__answered(struct pl_http_conn *c)
         set_timer(c, LINGER_MS);
         return;
     }
+    c->answered = true;
     set_timer(c, config(c)->limits_keepalive_timeout);
     if (c->in.len > 0 && !c->consuming) {
         pl_net__later(c->net, &c->job);
@@ -509,6 +518,20 @@ void pl_http__stop_all(struct pl_net *n)
     }
 }
 
+/* The timer of a connection that has been answered runs out limits.keepalive_timeout later. */
+void pl_http__close_idle(struct pl_net *n, uint64_t idle_ms)
+{
+    pl_list_foreach_safe(it, &n->http) {
+        struct pl_http_conn *c = pl_container_of(it, struct pl_http_conn, node);
+        uint64_t ends_ms = n->now_ms + (uint64_t)config(c)->limits_keepalive_timeout;
+
+        if (c->phase == PL_CONN_HEAD && c->in.len == 0 && c->answered &&
+            c->peer->peer.listener == PL_LISTENER_MAIN && c->timer.due_ms + idle_ms <= ends_ms) {
+            pl_http__doom(c);
+        }
+    }
+}
+
 void pl_http__kill_all(struct pl_net *n)
 {
     pl_list_foreach_safe(it, &n->http) {
@@ -529,6 +552,11 @@ void *pl_http_user(const struct pl_http_conn *c)
 const struct pl_peer *pl_http_peer(const struct pl_http_conn *c)
 {
     return &c->peer->peer;
+}
+
+void pl_http_stay(struct pl_http_conn *c)
+{
+    c->stays = true;
 }
 
 bool pl_http_has_left(const struct pl_http_conn *c)

@@ -57,13 +57,9 @@ static void on_connection(struct pl_listening *l, int fd, const struct sockaddr_
     }
 }
 
-static void on_readable(uv_poll_t *poll, int status, int events)
+static void accept_some(struct pl_listening *l, int max)
 {
-    struct pl_listening *l = pl_container_of(poll, struct pl_listening, poll);
-
-    (void)status, (void)events;
-    pl_net__enter(l->net);
-    for (int i = 0; i < ACCEPT_BATCH; i++) {
+    for (int i = 0; i < max; i++) {
         struct sockaddr_storage ss;
         socklen_t len = sizeof(ss);
         int fd = accept4(l->fd, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -73,6 +69,9 @@ static void on_readable(uv_poll_t *poll, int status, int events)
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
             pl_log(PL_LOG_WARN, "accept_paused", PL_STR("address", l->address),
                    PL_STR("error", strerror(errno)));
+            if (uv_is_closing((uv_handle_t *)&l->poll)) {
+                return;
+            }
             uv_poll_stop(&l->poll);
             pl_net__set_timer(l->net, &l->pause, ACCEPT_PAUSE_MS);
             return;
@@ -80,6 +79,15 @@ static void on_readable(uv_poll_t *poll, int status, int events)
             return;
         }
     }
+}
+
+static void on_readable(uv_poll_t *poll, int status, int events)
+{
+    struct pl_listening *l = pl_container_of(poll, struct pl_listening, poll);
+
+    (void)status, (void)events;
+    pl_net__enter(l->net);
+    accept_some(l, ACCEPT_BATCH);
 }
 
 static void on_pause_over(struct pl_timer *t)
@@ -124,17 +132,18 @@ static bool split_address(const char *address, char *host, size_t host_size, con
            atoi(*ret_port) <= 65535;
 }
 
-static void describe_bound(struct pl_listening *l)
+void pl_net_bound(int fd, char out[PL_ADDRESS_SIZE])
 {
     struct sockaddr_storage ss = {0};
     socklen_t len = sizeof(ss);
     char host[NI_MAXHOST], port[NI_MAXSERV];
 
-    if (getsockname(l->fd, (struct sockaddr *)&ss, &len) == 0 &&
+    out[0] = '\0';
+    if (getsockname(fd, (struct sockaddr *)&ss, &len) == 0 &&
         getnameinfo((struct sockaddr *)&ss, len, host, sizeof(host), port, sizeof(port),
                     NI_NUMERICHOST | NI_NUMERICSERV) == 0) {
-        snprintf(l->address, sizeof(l->address),
-                 ss.ss_family == AF_INET6 ? "[%.45s]:%.8s" : "%.45s:%.8s", host, port);
+        snprintf(out, PL_ADDRESS_SIZE, ss.ss_family == AF_INET6 ? "[%.45s]:%.8s" : "%.45s:%.8s",
+                 host, port);
     }
 }
 
@@ -157,15 +166,13 @@ static int bound_socket(const struct addrinfo *ai)
     return fd;
 }
 
-int pl_listener__open(struct pl_net *n, enum pl_listener which, const char *address, char *err,
-                      size_t err_size)
+int pl_net_listen(const char *address, int *ret_fd, char *err, size_t err_size)
 {
-    struct pl_listening *l = &n->listening[which];
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV},
                     *ai = NULL;
     char host[256];
     const char *port;
-    int r;
+    int fd, r;
 
     if (!split_address(address, host, sizeof(host), &port)) {
         snprintf(err, err_size, "cannot listen on \"%s\": address:port expected", address);
@@ -176,22 +183,42 @@ int pl_listener__open(struct pl_net *n, enum pl_listener which, const char *addr
         snprintf(err, err_size, "cannot listen on \"%s\": %s", address, gai_strerror(r));
         return PL_ERR_INVALID;
     }
-    l->fd = bound_socket(ai);
+    fd = bound_socket(ai);
     freeaddrinfo(ai);
-    if (l->fd < 0) {
+    if (fd < 0) {
         snprintf(err, err_size, "cannot listen on \"%s\": %s", address, strerror(errno));
         return PL_ERR_INVALID;
     }
-    describe_bound(l);
-    uv_poll_init(&n->loop, &l->poll, l->fd);
-    uv_poll_start(&l->poll, UV_READABLE, on_readable);
+    *ret_fd = fd;
     return 0;
 }
 
+void pl_listener__open(struct pl_net *n, enum pl_listener which, int fd)
+{
+    struct pl_listening *l = &n->listening[which];
+
+    l->fd = fd;
+    pl_net_bound(fd, l->address);
+    uv_poll_init(&n->loop, &l->poll, l->fd);
+}
+
+void pl_listener__accept(struct pl_net *n, enum pl_listener which)
+{
+    if (n->listening[which].fd >= 0) {
+        uv_poll_start(&n->listening[which].poll, UV_READABLE, on_readable);
+    }
+}
+
+/* Whatever has connected up to now is taken at the last moment: what waits in a socket that is closed is
+ * reset, also if its request is here already. */
 static void on_poll_closed(uv_handle_t *h)
 {
     struct pl_listening *l = pl_container_of((uv_poll_t *)h, struct pl_listening, poll);
 
+    if (l->accept_rest && !l->net->stopping) {
+        pl_net__enter(l->net);
+        accept_some(l, BACKLOG);
+    }
     close(l->fd);
     l->fd = -1;
 }

@@ -267,6 +267,31 @@ static void on_grace_over(struct pl_timer *t)
     pl_ws__kill_all(n);
 }
 
+/* Every socket that was given has an owner afterwards, also if this fails. */
+static int open_listeners(struct pl_net *n, char *err, size_t err_size)
+{
+    const char *addresses[] = {n->o.cfg->server_listen, n->o.cfg->server_internal_listen};
+    int r = 0;
+
+    for (int i = 0; i < 2; i++) {
+        int fd = n->o.sockets != NULL ? n->o.sockets[i] : -1;
+
+        if (fd < 0 && addresses[i][0] != '\0' && r == 0) {
+            r = pl_net_listen(addresses[i], &fd, err, err_size);
+        }
+        if (fd >= 0) {
+            pl_listener__open(n, (enum pl_listener)i, fd);
+        }
+    }
+    return r;
+}
+
+void pl_net_accept(struct pl_net *n)
+{
+    pl_listener__accept(n, PL_LISTENER_MAIN);
+    pl_listener__accept(n, PL_LISTENER_INTERNAL);
+}
+
 int pl_net_new(const struct pl_net_options *o, struct pl_net **ret, char *err, size_t err_size)
 {
     struct pl_net *n = pl_alloc(sizeof(*n));
@@ -282,16 +307,16 @@ int pl_net_new(const struct pl_net_options *o, struct pl_net **ret, char *err, s
     signal(SIGPIPE, SIG_IGN);
     n->max_connections = set_file_limit(cfg);
     start_loop(n);
-    r = open_lws(n, err, err_size);
+    r = open_listeners(n, err, err_size);
     if (r == 0) {
-        r = pl_listener__open(n, PL_LISTENER_MAIN, cfg->server_listen, err, err_size);
-    }
-    if (r == 0 && *cfg->server_internal_listen) {
-        r = pl_listener__open(n, PL_LISTENER_INTERNAL, cfg->server_internal_listen, err, err_size);
+        r = open_lws(n, err, err_size);
     }
     if (r != 0) {
         pl_net_free(n);
         return r;
+    }
+    if (!o->accept_later) {
+        pl_net_accept(n);
     }
     *ret = n;
     return 0;
@@ -300,6 +325,11 @@ int pl_net_new(const struct pl_net_options *o, struct pl_net **ret, char *err, s
 const char *pl_net_address(const struct pl_net *n, enum pl_listener l)
 {
     return n->listening[l].address[0] ? n->listening[l].address : NULL;
+}
+
+int pl_net_socket(const struct pl_net *n, enum pl_listener l)
+{
+    return n->listening[l].fd;
 }
 
 static void on_signal(uv_signal_t *h, int signum)
@@ -345,6 +375,23 @@ void pl_net__check_stopped(struct pl_net *n)
     if (n->stopping && n->http_count + n->ws_count == 0) {
         uv_stop(&n->loop);
     }
+}
+
+void pl_net_drain(struct pl_net *n, bool others_accept)
+{
+    n->draining = true;
+    n->listening[PL_LISTENER_MAIN].accept_rest = !others_accept;
+    pl_listener__close(n, PL_LISTENER_MAIN);
+}
+
+void pl_net_close_idle(struct pl_net *n, uint64_t idle_ms)
+{
+    pl_http__close_idle(n, idle_ms);
+}
+
+uint32_t pl_net_clients(const struct pl_net *n)
+{
+    return n->main_connections;
 }
 
 void pl_net_stop(struct pl_net *n, uint64_t grace_ms)

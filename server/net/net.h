@@ -88,6 +88,9 @@ struct pl_http_answer {
  * 204 and 304 have no body. */
 void pl_http_reply(struct pl_http_conn *c, const struct pl_http_answer *a);
 
+/* Before an answer: its connection stays for another request though the net drains. */
+void pl_http_stay(struct pl_http_conn *c);
+
 /* Has the client closed its side already, behind what is being handled? Asks the kernel: for the few
  * cases where acting for one that has gone elsewhere would do harm. */
 bool pl_http_has_left(const struct pl_http_conn *c);
@@ -143,6 +146,15 @@ bool pl_ws_send(struct pl_ws_conn *c, struct pl_frame *f);
  * Further messages of the client are ignored. A second call does nothing. */
 void pl_ws_close(struct pl_ws_conn *c, int code, const char *reason);
 
+enum {
+    PL_ADDRESS_SIZE = 64
+};
+/* A socket that listens on "address:port", for pl_net_options. 0, or PL_ERR_INVALID with a sentence
+ * in err. */
+int pl_net_listen(const char *address, int *ret_fd, char *err, size_t err_size);
+/* "127.0.0.1:8888" as bound; empty if fd is no such socket. */
+void pl_net_bound(int fd, char out[PL_ADDRESS_SIZE]);
+
 struct pl_net_options {
     /* Read whenever needed: LIVE options may change in place. limits.connections and
      * limits.connections_per_ip count the main listener only. */
@@ -156,9 +168,13 @@ struct pl_net_options {
     /* Everything that was there to be read has been handed up: for what is better done once for all of
      * it. At least once in every turn in which something was; may be NULL. */
     void (*turn_ends)(void *arg);
+    /* Listening sockets that are open already, by listener; -1: none. The net closes them. */
+    const int *sockets; /* NULL: none at all */
+    bool accept_later;  /* nothing is accepted until pl_net_accept */
 };
 
-/* Makes the loop, the context and the listeners (cfg->server_listen, server_internal_listen). 0,
+/* Makes the loop, the context and the listeners (cfg->server_listen, server_internal_listen, where no
+ * socket was given). 0,
  * or PL_ERR_INVALID with a sentence in err (address in use, bad address, …). RLIMIT_NOFILE is
  * set to what limits.connections needs, at least 65 536 and at most 1 048 576, as far as the
  * hard limit goes; raising limits.connections beyond it takes a restart. */
@@ -166,6 +182,12 @@ int pl_net_new(const struct pl_net_options *o, struct pl_net **ret, char *err, s
 
 /* "127.0.0.1:8888" as bound (port 0 replaced). NULL: that listener is not configured. */
 const char *pl_net_address(const struct pl_net *n, enum pl_listener l);
+
+/* The listening socket; -1: not configured, or closed. */
+int pl_net_socket(const struct pl_net *n, enum pl_listener l);
+
+/* Begins to accept, after accept_later. */
+void pl_net_accept(struct pl_net *n);
 
 /* The loop, for what else lives on it: a bus. */
 struct uv_loop_s *pl_net_loop(struct pl_net *n);
@@ -175,6 +197,15 @@ void pl_net_on_signal(struct pl_net *n, int signum, void (*fn)(void *arg, int si
 
 /* Runs until pl_net_stop. */
 void pl_net_run(struct pl_net *n);
+/* Main listener: accepts what waits and then no more; every answer (but see pl_http_stay) is its
+ * connection's last. The rest goes on, and the internal listener as before. others_accept: another process accepts on the same
+ * socket, so what waits is left to it. */
+void pl_net_drain(struct pl_net *n, bool others_accept);
+/* While it drains: closes the connections that have waited for another request for this long. The shorter
+ * the more likely it is that one is on its way. */
+void pl_net_close_idle(struct pl_net *n, uint64_t idle_ms);
+/* How many clients are connected by the main listener. */
+uint32_t pl_net_clients(const struct pl_net *n);
 /* Stops accepting; closes idle HTTP connections, lets answers under way go out, closes what is
  * left after grace_ms; run returns when all are gone. WebSockets are the upper layer's to close
  * first; those that it has not, and those that still open, are closed with 1012 `draining`. */

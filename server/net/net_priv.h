@@ -7,6 +7,7 @@
 #include "server/base/buf.h"
 #include "server/base/list.h"
 #include "server/base/map.h"
+#include "server/base/rate.h"
 #include "server/net/net.h"
 
 /* The names under which libwebsockets knows our protocols. The first is for WebSockets without a
@@ -33,8 +34,9 @@ struct pl_listening {
     enum pl_listener which;
     int fd; /* -1: not configured, or closed */
     uv_poll_t poll;
+    bool accept_rest;      /* before it closes */
     struct pl_timer pause; /* runs while accepting rests for want of file descriptors */
-    char address[64];
+    char address[PL_ADDRESS_SIZE];
 };
 
 struct pl_signal {
@@ -68,11 +70,13 @@ struct pl_net {
     struct pl_map peers;
     uint32_t max_connections; /* what file descriptors allow */
     uint32_t main_connections;
+    struct pl_rate accepts;
     uint32_t refusing; /* connections over a limit that wait for their 503 */
 
     struct pl_list http, ws; /* every connection */
     uint32_t http_count, ws_count;
     struct pl_timer grace;
+    bool draining;
     bool stopping;
 
     int64_t date_s; /* what date holds */
@@ -93,13 +97,14 @@ const char *pl_net__date(struct pl_net *n);
 
 /* listener.c */
 void pl_listener__init(struct pl_net *n);
-int pl_listener__open(struct pl_net *n, enum pl_listener which, const char *address, char *err,
-                      size_t err_size);
+/* Takes the socket over. */
+void pl_listener__open(struct pl_net *n, enum pl_listener which, int fd);
+void pl_listener__accept(struct pl_net *n, enum pl_listener which);
 void pl_listener__close(struct pl_net *n, enum pl_listener which);
 
 enum {
     /* Connections over a limit that get a 503 at the same time; more are just closed. */
-    PL_MAX_REFUSING = 32,
+    PL_MAX_REFUSING = 256,
 };
 
 /* peer.c. Takes the entry of an address, for a connection that holds it until it is dropped. */
@@ -125,6 +130,7 @@ void pl_http__adopt(struct pl_net *n, int fd, struct pl_peer_entry *peer, int re
 int pl_http__lws_callback(struct pl_http_conn *c, enum lws_callback_reasons reason, const char *in,
                           size_t len);
 void pl_http__stop_all(struct pl_net *n); /* closes the idle; the others close when answered */
+void pl_http__close_idle(struct pl_net *n, uint64_t idle_ms);
 void pl_http__kill_all(struct pl_net *n);
 
 /* What a WebSocket handshake leaves behind once the request is gone: enough to write one of our
@@ -180,9 +186,13 @@ struct pl_http_conn {
     bool keep_alive : 1;
     bool is_head : 1; /* HEAD: the body is not sent */
     bool http_1_0 : 1;
+    bool answered : 1;  /* once at least */
+    bool stays : 1;     /* the answer of now is not the last one though the net drains */
     bool consuming : 1; /* a loop over `in` is on the stack, which goes on after the answer */
 };
 
+/* The answer of now is the last: the net drains or stops. */
+bool pl_http__is_last(const struct pl_http_conn *c);
 /* Ends the connection at the end of the turn. */
 void pl_http__doom(struct pl_http_conn *c);
 /* The answer is out (or as good as): next request, or the end. */

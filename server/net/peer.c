@@ -88,9 +88,21 @@ int pl_peer__check_per_ip(const struct pl_net *n, const struct pl_peer_entry *e)
     return PL_ERR_OVERLOADED;
 }
 
+static int check_rate(struct pl_net *n)
+{
+    int64_t rate = n->o.cfg->limits_accept_rate;
+
+    if (rate == 0 || pl_rate_take(&n->accepts, (uint32_t)rate, (uint32_t)rate, n->now_ms)) {
+        return PL_OK;
+    }
+    pl_metric_add(PL_S_REFUSED_RATE, 1);
+    return PL_ERR_OVERLOADED;
+}
+
 int pl_peer__check_limits(struct pl_net *n, const struct pl_peer_entry *e)
 {
     int64_t limit = n->o.cfg->limits_connections;
+    int status;
 
     if (limit == 0 || limit > n->max_connections) {
         limit = n->max_connections;
@@ -99,5 +111,6 @@ int pl_peer__check_limits(struct pl_net *n, const struct pl_peer_entry *e)
         pl_metric_add(PL_S_REFUSED_CONNECTIONS, 1);
         return PL_ERR_OVERLOADED;
     }
-    return pl_peer__check_per_ip(n, e);
+    status = pl_peer__check_per_ip(n, e);
+    return status == PL_OK && e->peer.listener == PL_LISTENER_MAIN ? check_rate(n) : status;
 }

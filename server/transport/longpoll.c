@@ -73,6 +73,9 @@ static bool poll_send(struct pl_link *l, struct pl_frame *f, uint32_t events)
 
     (void)events;
     write_lines(p->to.node, compressed, lines, sizeof(lines));
+    if (p->to.node->draining && pl_queue_slot_ms(l->queue) > 0) {
+        pl_http_stay(p->to.conn); /* it leaves in its slot, not with the first event */
+    }
     pl_http_set_user(p->to.conn, NULL);
     pl_http_answer(&p->to, 200, body, lines);
     return true;

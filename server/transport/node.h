@@ -25,6 +25,14 @@ struct pl_bus_health {
     size_t reason_count;
 };
 
+/* The workers of this node as one. */
+struct pl_together {
+    unsigned workers; /* that there should be */
+    unsigned ready;
+    uint64_t queues, pending_polls;
+    bool stopping; /* all of them */
+};
+
 /* One parleyd process, as the edges see it: what a request or a message needs to be answered. Made
  * by server/app. */
 struct pl_node {
@@ -33,16 +41,21 @@ struct pl_node {
     struct pl_auth *auth; /* replaced by a reload */
     struct pl_wheel *wheel;
     const char *name;
-    uint64_t started_ms; /* monotonic */
-    bool dev;            /* --dev: any localhost origin, the demo and its tokens */
-    bool has_internal;   /* server.internal_listen is set */
-    bool draining;
+    uint64_t started_ms;    /* monotonic */
+    bool dev;               /* --dev: any localhost origin, the demo and its tokens */
+    bool has_internal;      /* server.internal_listen is set */
+    bool draining;          /* clients are being let go */
+    bool stopping;          /* the last moments: nothing new is begun */
     int64_t phase_since_ms; /* unix: when the phase came into force here */
     uint64_t published_us;  /* when the first event of this turn was; 0: none was */
     uint64_t delivered_before;
     void *bus; /* for the next two */
     /* Sets the bus's gauges, too. */
     void (*bus_health)(const struct pl_node *n, struct pl_bus_health *ret);
+    /* For workers of a master; NULL: this process is the node. */
+    void (*together)(const struct pl_node *n, struct pl_together *ret);
+    void (*export_metrics)(const struct pl_node *n, struct pl_buf *out);
+    void *workplace; /* for these two */
     /* A user's queues on all nodes, answered once; NULL: this node is the only one. */
     void (*connections)(struct pl_node *n, struct pl_str user_id, pl_connections_fn *done,
                         void *arg);

@@ -566,7 +566,7 @@ class Client:
 # ---- a run ----
 
 
-def people(world, clients):
+def people(world, clients, kind=Client):
     """Users and clients: half of the users with tokens, half registered by the backend; two in five users have
     two clients; a quarter of the clients are narrowed to articles."""
     rng, n = world.rng, 0
@@ -581,7 +581,7 @@ def people(world, clients):
             if rng.random() < 0.25:
                 some = rng.sample(sorted(user.communities), rng.randrange(1, len(user.communities) + 1))
                 narrow = {c: frozenset(rng.sample(world.articles, 2)) for c in some}
-            world.clients.append(Client(world, n, user, narrow, with_token=user.by_token))
+            world.clients.append(kind(world, n, user, narrow, with_token=user.by_token))
             n += 1
 
 
@@ -624,10 +624,10 @@ async def disconnect_some(world, users, every, stop):
         await user.disconnect()
 
 
-async def play(world, clients, events, per_s, meanwhile=None, disconnect_every=4, drain=30):
+async def play(world, clients, events, per_s, meanwhile=None, disconnect_every=4, drain=30, kind=Client):
     """The whole of a run. events: how many are published. meanwhile: a coroutine; with it, publishing ends when
     it has ended. drain: how long clients may then take to have everything."""
-    people(world, clients)
+    people(world, clients, kind)
     if not all(await in_groups([client.begin() for client in world.clients])):
         raise AssertionError(f"not every client could register: {world.problems}")
     world.started = time.monotonic()

@@ -42,7 +42,7 @@ export class Server {
   /** options: { 'queue.ttl': '2s' }; args: further arguments, such as --dev. */
   static async start(options = {}, args = []) {
     const server = new Server();
-    const all = { 'server.listen': '127.0.0.1:0', 'auth.jwt_key': SECRET, 'auth.api_key': API_KEY, ...options };
+    const all = { 'server.listen': '127.0.0.1:0', 'server.drain_time': '0s', 'auth.jwt_key': SECRET, 'auth.api_key': API_KEY, ...options };
     const sets = Object.entries(all).flatMap(([key, value]) => ['--set', `${key}=${value}`]);
     const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('PARLEY_')));
     server.process = spawn(PARLEYD, [...args, ...sets], { stdio: ['ignore', 'pipe', 'pipe'], env });

@@ -230,7 +230,7 @@ class Server:
         if key:
             options = {"auth__jwt_key": SECRET, "auth__api_key": API_KEY, **options}
         bus = {"bus__url": TEST_BUS, "bus__prefix": f"test-{os.urandom(8).hex()}"} if TEST_BUS else {}
-        self.options = {"server__listen": "127.0.0.1:0", **bus, **options}
+        self.options = {"server__listen": "127.0.0.1:0", "server__drain_time": "0s", **bus, **options}
         self.process = None
         self.stdout, self.stderr = b"", b""
         self.address = self.internal = None
@@ -238,6 +238,8 @@ class Server:
     def command(self):
         command = [PARLEYD, *self.args]
         for name, value in self.options.items():
+            if value is None:  # left to the file
+                continue
             for item in value if isinstance(value, (list, tuple)) else [value]:
                 command += ["--set", f"{name.replace('__', '.')}={item}"]
         return command

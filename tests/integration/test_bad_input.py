@@ -316,6 +316,7 @@ class Frames(BadInput):
 class Crowd(BadInput):
     """Clients in number that do nothing but take place."""
 
+    options = {"limits__accept_rate": 0}  # what is tried is what comes after
     QUEUES = 500
 
     def abandon(self, polls, reset):

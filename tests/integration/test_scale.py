@@ -36,7 +36,7 @@ class Scale(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         harness.raise_file_limit()
-        cls.server = ReleaseServer(log__level="warn").start()
+        cls.server = ReleaseServer(log__level="warn", limits__accept_rate=0).start()
         cls.sockets = []
 
     @classmethod

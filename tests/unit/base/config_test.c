@@ -248,6 +248,17 @@ static void numbers_take_their_units(void **state)
     check_number("channel.total_bytes=1024G", INT64_C(1) << 40);
 }
 
+static void a_count_may_be_left_to_the_server(void **state)
+{
+    (void)state;
+    assert_int_equal(load_set("server.workers=7"), 0);
+    assert_int_equal(cfg->server_workers, 7);
+    assert_int_equal(load_set("server.workers=auto"), 0);
+    assert_int_equal(cfg->server_workers, 0);
+    assert_int_equal(load_set("server.workers=0"), -1);
+    assert_error("--set: server.workers = \"0\": expected auto or a whole number, from 1 to 64");
+}
+
 static void bad_numbers_are_refused(void **state)
 {
     static const char *const bad[] = {
@@ -341,7 +352,7 @@ static const char *another_value(const struct pl_option_info *info)
     static const char *const values[][2] = {
         {"INT", "1"},           {"BYTES", "100KiB"},    {"DURATION", "70s"},
         {"PHASE", "longpoll"},  {"ALGORITHM", "ES512"}, {"LOG_LEVEL", "error"},
-        {"LOG_FORMAT", "json"}, {"NETWORKS", "::1"},
+        {"LOG_FORMAT", "json"}, {"NETWORKS", "::1"},    {"COUNT", "7"},
     };
 
     for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
@@ -453,7 +464,7 @@ static void the_table_lists_options_in_order(void **state)
     size_t count = pl_config_options(&infos);
 
     (void)state;
-    assert_int_equal(count, PL_OPTION_COUNT);
+    assert_int_equal(count, PL_OPTIONS);
     assert_string_equal(infos[0].section, "server");
     assert_string_equal(infos[0].key, "listen");
     assert_string_equal(infos[0].type, "STRING");
@@ -481,6 +492,7 @@ int main(void)
         cmocka_unit_test_teardown(an_error_never_shows_a_secret, release),
         cmocka_unit_test_teardown(an_error_shows_no_control_characters_and_ends_in_time, release),
         cmocka_unit_test_teardown(numbers_take_their_units, release),
+        cmocka_unit_test_teardown(a_count_may_be_left_to_the_server, release),
         cmocka_unit_test_teardown(bad_numbers_are_refused, release),
         cmocka_unit_test_teardown(booleans_have_four_spellings_each, release),
         cmocka_unit_test_teardown(every_word_is_read_and_named, release),

@@ -92,12 +92,44 @@ static void a_histogram_is_cumulative_and_in_seconds(void **state)
     assert_int_equal(count_of("realtime_loop_lag_seconds_count 0\n"), 1);
 }
 
+static void sets_are_told_apart_and_go_on_from_what_they_hold(void **state)
+{
+    static struct pl_metrics first, second;
+    const struct pl_labelled_metrics sets[] = {{"worker=\"0\"", &first}, {"worker=\"1\"", &second}};
+
+    first.values[PL_S_ACCEPTED] = 5; /* of a process that has ended */
+    first.values[PL_S_QUEUES_NONE] = 7;
+    pl_metrics_use(&first);
+    pl_metric_add(PL_S_ACCEPTED, 2);
+    pl_metric_set(PL_S_QUEUES_WEBSOCKET, 3);
+    pl_metric_observe_us(PL_S_LOOP_LAG, 200, 1);
+    second.values[PL_S_ACCEPTED] = 1;
+    (void)state;
+    pl_buf_done(&text);
+    pl_metrics_export_all(&text, sets, 2);
+    assert_int_equal(count_of("# TYPE realtime_accepted_total counter\n"
+                              "realtime_accepted_total{worker=\"0\"} 7\n"
+                              "realtime_accepted_total{worker=\"1\"} 1\n"),
+                     1);
+    assert_int_equal(count_of("realtime_active_queues{worker=\"0\",transport=\"websocket\"} 3\n"),
+                     1);
+    assert_int_equal(count_of("realtime_active_queues{worker=\"0\",transport=\"none\"} 0\n"), 1);
+    assert_int_equal(count_of("realtime_loop_lag_seconds_bucket{worker=\"0\",le=\"0.00025\"} 1\n"),
+                     1);
+    assert_int_equal(count_of("realtime_loop_lag_seconds_count{worker=\"1\"} 0\n"), 1);
+    pl_metrics_end(&first);
+    assert_int_equal(first.values[PL_S_ACCEPTED], 7);
+    assert_int_equal(first.values[PL_S_QUEUES_WEBSOCKET], 0);
+    assert_int_equal(first.values[PL_S_LOOP_LAG], 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(every_metric_has_one_help_and_one_type, export, done),
         cmocka_unit_test_teardown(every_series_shows_its_value, done),
         cmocka_unit_test_teardown(a_histogram_is_cumulative_and_in_seconds, done),
+        cmocka_unit_test_teardown(sets_are_told_apart_and_go_on_from_what_they_hold, done),
     };
 
     return cmocka_run_group_tests_name("base/metrics", tests, NULL, NULL);

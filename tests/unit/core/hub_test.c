@@ -1,5 +1,6 @@
 #include "tests/unit/core/loopback.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -102,6 +103,94 @@ static void goaway_may_be_for_one_transport(void **state)
     pl_hub_goaway(lb->hub, PL_TRANSPORT_WEBSOCKET, "transport", 0);
     assert_string_equal(lb_member(LB_TAKE(socket), "reconnect_after_ms"), "0");
     LB_EXPECT_SILENCE(poll);
+}
+
+/* As many clients as it takes to see that they go evenly. */
+enum {
+    LEAVING = 200,
+    SPREAD_MS = 10000,
+};
+
+static int by_size(const void *a, const void *b)
+{
+    return *(const int *)a - *(const int *)b;
+}
+
+static void draining_lets_everybody_go_in_a_slot_of_its_own(void **state)
+{
+    struct loopback *lb = *state;
+    struct lb_link *sockets[LEAVING / 2], *polls[LEAVING / 2];
+    int left_ms[LEAVING] = {0}, slots[LEAVING / 2], i, ms, left = 0;
+
+    for (i = 0; i < LEAVING / 2; i++) {
+        sockets[i] = lb_websocket(lb, lb_queue(lb, "7", "community:1"), -1);
+        polls[i] = lb_poll(lb, lb_queue(lb, "8", "community:1"), -1);
+    }
+    pl_hub_drain(lb->hub, SPREAD_MS);
+    for (i = 0; i < LEAVING / 2; i++) {
+        const struct lb_message *m = LB_TAKE(sockets[i]);
+
+        assert_string_equal(lb_member(m, "reason"), "\"draining\"");
+        slots[i] = (int)pl_value_get(m->v, "reconnect_after_ms")->u.integer;
+        LB_EXPECT_SILENCE(polls[i]);
+    }
+    for (ms = 0; ms < pl_hub_drain_ms(lb->hub) + 100; ms += 10) {
+        lb_pass(lb, 10);
+        for (i = 0; i < LEAVING / 2; i++) {
+            if (left_ms[i] == 0 && sockets[i]->ended) {
+                left_ms[i] = ms;
+                assert_in_range(ms, slots[i] + 1900, slots[i] + 2100);
+                lb_expect_ended(sockets[i], PL_ERR_DRAINING);
+            }
+            if (left_ms[LEAVING / 2 + i] == 0 && polls[i]->spent) {
+                const struct lb_message *m = LB_TAKE(polls[i]);
+
+                left_ms[LEAVING / 2 + i] = ms + 1;
+                assert_string_equal(lb_member(m, "events"), "[]");
+                assert_int_equal(
+                    pl_value_get(pl_value_get(m->v, "goaway"), "reconnect_after_ms")->u.integer, 0);
+            }
+        }
+    }
+    for (i = 0; i < LEAVING; i++) {
+        left += left_ms[i] > 0;
+    }
+    assert_int_equal(left, LEAVING);
+    qsort(slots, LEAVING / 2, sizeof(slots[0]), by_size);
+    qsort(left_ms + LEAVING / 2, LEAVING / 2, sizeof(left_ms[0]), by_size);
+    assert_in_range(slots[LEAVING / 4], SPREAD_MS / 3, 2 * SPREAD_MS / 3);
+    assert_in_range(left_ms[LEAVING * 3 / 4], SPREAD_MS / 3, 2 * SPREAD_MS / 3);
+}
+
+static void draining_goes_on_serving_and_turns_newcomers_away(void **state)
+{
+    struct loopback *lb = *state;
+    struct pl_queue *q = lb_queue(lb, "7", "community:1");
+    struct lb_link *socket = lb_websocket(lb, q, -1);
+    struct pl_queue *poll_queue;
+    struct lb_link *poll, *late;
+    int64_t id;
+
+    pl_hub_drain(lb->hub, SPREAD_MS);
+    (void)LB_TAKE(socket);
+    id = LB_PUBLISH(lb);
+    LB_EXPECT_EVENTS(socket, id);
+    poll_queue = lb_queue(lb, "8", "community:1");
+    poll = lb_poll(lb, poll_queue, -1);
+    LB_EXPECT_SILENCE(poll);
+    lb_pass(lb, SPREAD_MS + 3000);
+    assert_non_null(pl_value_get(LB_TAKE(poll)->v, "goaway"));
+    assert_true(poll->spent);
+    poll = lb_poll(lb, poll_queue, -1);
+    assert_non_null(pl_value_get(LB_TAKE(poll)->v, "goaway"));
+    assert_true(poll->spent);
+    lb_expect_ended(socket, PL_ERR_DRAINING);
+    late = lb_websocket(lb, q, -1);
+    assert_string_equal(lb_member(LB_TAKE(late), "reconnect_after_ms"), "0");
+    lb_pass(lb, 1000);
+    assert_false(late->ended);
+    lb_pass(lb, 1500);
+    lb_expect_ended(late, PL_ERR_DRAINING);
 }
 
 static void goaway_waits_for_a_slow_link(void **state)
@@ -789,6 +878,8 @@ int main(void)
         TEST(limits_of_requests_are_the_configured_ones),
         TEST(goaway_reaches_every_link_and_leaves_it_served),
         TEST(goaway_may_be_for_one_transport),
+        TEST(draining_lets_everybody_go_in_a_slot_of_its_own),
+        TEST(draining_goes_on_serving_and_turns_newcomers_away),
         TEST(goaway_waits_for_a_slow_link),
         TEST(clients_come_back_spread_over_the_time),
         TEST(end_links_takes_every_link_and_keeps_the_queues),

@@ -141,6 +141,39 @@ static void what_a_link_leaves_behind_is_saved(void **state)
     assert_int_equal(lb_record(lb, lb_queue_id(q))->position, id);
 }
 
+static void draining_lets_go_when_the_bus_has_the_position(void **state)
+{
+    struct loopback *lb = *state;
+    struct pl_queue *q = lb_kept_queue(lb, "7", "community:1");
+    struct lb_link *l = lb_websocket(lb, q, -1);
+    int64_t id = lb_next_id(lb);
+
+    settle_saves(lb);
+    pl_hub_drain(lb->hub, 1000);
+    settle_saves(lb);
+    (void)LB_ANNOUNCE(lb, id, 0);
+    pl_queue_ack(q, id);
+    lb_pass(lb, pl_hub_drain_ms(lb->hub));
+    assert_false(l->ended);
+    lb_answer(lb, LB_SAVE);
+    lb_expect_ended(l, PL_ERR_DRAINING);
+    assert_int_equal(lb_record(lb, lb_queue_id(q))->position, id);
+}
+
+static void draining_does_not_wait_for_a_bus_that_is_away(void **state)
+{
+    struct loopback *lb = *state;
+    struct lb_link *l = lb_poll(lb, lb_kept_queue(lb, "7", "community:1"), -1);
+
+    settle_saves(lb);
+    pl_hub_drain(lb->hub, 1000);
+    settle_saves(lb);
+    lb_pass(lb, pl_hub_drain_ms(lb->hub));
+    assert_false(l->spent);
+    lb_fail(lb, LB_SAVE);
+    assert_true(l->spent);
+}
+
 /* A sign of life: without what the bus has already. */
 static void a_quiet_queue_is_saved_every_half_of_its_ttl(void **state)
 {
@@ -357,6 +390,34 @@ static void a_link_that_is_newer_than_theirs_keeps_the_queue(void **state)
     assert_int_equal(lb_record(lb, id)->generation, 3);
     pl_hub_bus_taken(lb->hub, lb_str(id), 4, came_ms + 5);
     lb_expect_ended(l, PL_ERR_REPLACED);
+}
+
+/* Which of the two is the newer one cannot be told: `replaced` would stop a client that has only this. */
+static void a_poll_that_came_when_theirs_did_may_come_again(void **state)
+{
+    struct loopback *lb = *state;
+    struct pl_queue *q = lb_kept_queue(lb, "7", "community:1");
+    struct lb_link *fresh, *old;
+    const struct lb_message *m;
+    char id[PL_QUEUE_ID_SIZE];
+
+    pl_queue_id(q, id);
+    lb_pass(lb, 10);
+    fresh = lb_poll(lb, q, -1);
+    settle_saves(lb);
+    pl_hub_bus_taken(lb->hub, lb_str(id), 2, lb->unix_ms - 5);
+    assert_false(fresh->ended);
+    assert_true(fresh->spent);
+    m = LB_TAKE(fresh);
+    assert_string_equal(lb_member(m, "events"), "[]");
+    assert_true(lb_is_gone(lb, id));
+    q = lb_kept_queue(lb, "8", "community:1");
+    pl_queue_id(q, id);
+    old = lb_poll(lb, q, -1);
+    lb_pass(lb, 1000);
+    settle_saves(lb);
+    pl_hub_bus_taken(lb->hub, lb_str(id), 2, lb->unix_ms);
+    lb_expect_ended(old, PL_ERR_REPLACED);
 }
 
 /* What the others have made of it meanwhile is what it is. */
@@ -641,6 +702,8 @@ int main(void)
         TEST(several_changes_are_one_save),
         TEST(messages_are_no_reason_to_save),
         TEST(what_a_link_leaves_behind_is_saved),
+        TEST(draining_lets_go_when_the_bus_has_the_position),
+        TEST(draining_does_not_wait_for_a_bus_that_is_away),
         TEST(a_quiet_queue_is_saved_every_half_of_its_ttl),
         TEST(many_queues_are_saved_in_few_calls),
         TEST(all_are_saved_when_the_process_ends),
@@ -653,6 +716,7 @@ int main(void)
         TEST(nothing_is_served_before_also_if_the_client_was_told_of_the_pause),
         TEST(a_queue_that_was_taken_during_a_pause_is_not_served),
         TEST(a_link_that_is_newer_than_theirs_keeps_the_queue),
+        TEST(a_poll_that_came_when_theirs_did_may_come_again),
         TEST(a_queue_that_comes_back_is_as_the_others_left_it),
         TEST(while_others_are_not_heard_a_queue_is_claimed_first),
         TEST(a_queue_that_cannot_be_saved_is_served),

@@ -229,8 +229,13 @@ static void on_turn_ends(void *arg)
 
 void harness_start(struct harness *h)
 {
-    struct pl_net_options o = {&h->cfg,   &http_handler, &ws_handler, h,
-                               &h->wheel, on_tick,       on_turn_ends};
+    struct pl_net_options o = {.cfg = &h->cfg,
+                               .http = &http_handler,
+                               .ws = &ws_handler,
+                               .arg = h,
+                               .wheel = &h->wheel,
+                               .tick = on_tick,
+                               .turn_ends = on_turn_ends};
     char err[200];
 
     pl_wheel_init(&h->wheel, pl_clock_mono_ms());

@@ -85,6 +85,31 @@ static void connections_of_one_address_beyond_its_limit_get_503(void **state)
     close(ws);
 }
 
+static void connections_beyond_the_rate_get_503_and_the_rate_goes_on(void **state)
+{
+    struct harness *h = *state;
+    uint64_t refused = pl_metric_values[PL_S_REFUSED_RATE];
+    int fds[4];
+
+    h->cfg.limits_accept_rate = 4;
+    harness_start(h);
+    for (int i = 0; i < 4; i++) { /* the burst */
+        fds[i] = harness_connect(h);
+        expect_served(h, fds[i]);
+    }
+    expect_refused(h, harness_connect(h));
+    assert_int_equal(h->refusal, PL_ERR_OVERLOADED);
+    assert_int_equal(pl_metric_values[PL_S_REFUSED_RATE], refused + 1);
+    expect_served(h, fds[0]); /* who is there is not concerned */
+    for (int i = 0; i < 4; i++) {
+        close(fds[i]);
+    }
+    h->net->accepts = (struct pl_rate){0}; /* a while later */
+    fds[0] = harness_connect(h);
+    expect_served(h, fds[0]);
+    close(fds[0]);
+}
+
 static void a_flood_beyond_the_limit_is_just_closed(void **state)
 {
     struct harness *h = *state;
@@ -101,14 +126,14 @@ static void a_flood_beyond_the_limit_is_just_closed(void **state)
     for (int i = 0; i < 10; i++) {
         harness_turn(h, -1);
     }
-    assert_int_equal(h->net->http_count, 33);
+    assert_int_equal(h->net->http_count, 257);
     for (int i = 0; i < 300; i++) {
         char byte;
 
         closed += recv(fds[i], &byte, 1, MSG_DONTWAIT) == 0;
         close(fds[i]);
     }
-    assert_int_equal(closed, 300 - 33);
+    assert_int_equal(closed, 300 - 257);
     settle(h, 0);
     assert_int_equal(h->net->refusing, 0);
 }
@@ -194,6 +219,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(connections_beyond_the_limit_get_503),
         TEST(connections_of_one_address_beyond_its_limit_get_503),
+        TEST(connections_beyond_the_rate_get_503_and_the_rate_goes_on),
         TEST(a_flood_beyond_the_limit_is_just_closed),
         TEST(the_internal_listener_has_no_limit_and_says_so),
         TEST(ipv6_listens_and_names_itself_in_brackets),

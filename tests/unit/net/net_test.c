@@ -1,6 +1,8 @@
 #include "server/net/net.h"
 
+#include <netinet/in.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -91,6 +93,77 @@ static void stopping_lets_answers_out_and_closes_the_idle(void **state)
     assert_int_equal(h->net->http_count, 0);
 }
 
+static bool is_refused(const struct harness *h)
+{
+    const char *port = strrchr(pl_net_address(h->net, PL_LISTENER_MAIN), ':') + 1;
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    int r;
+
+    a.sin_port = htons((uint16_t)atoi(port));
+    r = connect(fd, (struct sockaddr *)&a, sizeof(a));
+    close(fd);
+    return r != 0;
+}
+
+static void draining_serves_who_is_there_and_takes_nobody_else(void **state)
+{
+    struct harness *h = *state;
+    int idle, ws, waiting;
+
+    harness_start(h);
+    idle = harness_connect(h);
+    ws = harness_websocket(h, NULL);
+    waiting = harness_connect(h); /* the kernel has it, nobody accepted it yet */
+    pl_net_drain(h->net, false);
+    harness_turn(h, -1);
+    assert_int_equal(pl_net_clients(h->net), 3);
+    assert_true(is_refused(h));
+    harness_send_str(waiting, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_non_null(strstr(harness_read_all(h, waiting, NULL), "\r\nConnection: close\r\n"));
+    harness_send_str(idle, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_non_null(strstr(harness_read_all(h, idle, NULL), "\r\nConnection: close\r\n"));
+    assert_int_equal(h->ws_closed, 0);
+    close(waiting);
+    close(idle);
+    close(ws);
+    while (pl_net_clients(h->net) > 0) {
+        harness_turn(h, -1);
+    }
+}
+
+static void who_is_idle_while_it_drains_is_let_go_after_a_while(void **state)
+{
+    struct harness *h = *state;
+    int idle, held, fresh, ws;
+
+    harness_start(h);
+    fresh = harness_connect(h); /* its request may be on its way */
+    idle = harness_connect(h);
+    harness_send_str(idle, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    harness_read_text(h, idle, "\r\n\r\n");
+    held = harness_connect(h);
+    harness_send_str(held, "GET /hold HTTP/1.1\r\nHost: x\r\n\r\n");
+    ws = harness_websocket(h, NULL);
+    harness_until(h, &h->requests, 2);
+    pl_net_drain(h->net, false);
+    pl_net_close_idle(h->net, 1000);
+    harness_turn(h, -1);
+    assert_int_equal(pl_net_clients(h->net), 4);
+    h->net->now_ms += 1000; /* a second later */
+    pl_net_close_idle(h->net, 1000);
+    harness_turn(h, -1);
+    assert_int_equal(pl_net_clients(h->net), 3);
+    assert_string_equal(harness_read_all(h, idle, NULL), "");
+    assert_int_equal(h->gone + h->ws_closed, 0);
+    harness_release(h);
+    harness_read_text(h, held, "released");
+    close(fresh);
+    close(held);
+    close(idle);
+    close(ws);
+}
+
 static void what_is_left_after_the_grace_is_closed(void **state)
 {
     struct harness *h = *state;
@@ -171,6 +244,8 @@ int main(void)
         TEST(the_limit_of_files_fits_the_connections),
         TEST(stopping_lets_answers_out_and_closes_the_idle),
         TEST(what_is_left_after_the_grace_is_closed),
+        TEST(draining_serves_who_is_there_and_takes_nobody_else),
+        TEST(who_is_idle_while_it_drains_is_let_go_after_a_while),
         TEST(stopping_says_1012_to_websockets_that_nobody_closed),
         TEST(freeing_closes_whatever_is_open),
     };

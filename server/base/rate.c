@@ -1,4 +1,4 @@
-#include "server/core/rate.h"
+#include "server/base/rate.h"
 
 bool pl_rate_take(struct pl_rate *r, uint32_t per_s, uint32_t burst, uint64_t now_ms)
 {

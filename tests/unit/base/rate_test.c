@@ -1,4 +1,4 @@
-#include "server/core/rate.h"
+#include "server/base/rate.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,5 @@
-#ifndef PL_CORE_RATE_H
-#define PL_CORE_RATE_H
+#ifndef PL_BASE_RATE_H
+#define PL_BASE_RATE_H
 
 #include <stdbool.h>
 #include <stdint.h>
