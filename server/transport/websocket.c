@@ -593,7 +593,7 @@ static void first_message(struct websocket *ws, const struct pl_value *v, struct
             opening_new(ws, m.token, m.queue_id, m.has_last_event_id ? m.last_event_id : -1);
         ws->link.has_batch_window = m.has_batch_window;
         ws->link.batch_window_ms =
-            (uint16_t)(m.batch_window_ms < PL_BATCH_WINDOW_MAX_MS ? m.batch_window_ms
+            (uint32_t)(m.batch_window_ms < PL_BATCH_WINDOW_MAX_MS ? m.batch_window_ms
                                                                   : PL_BATCH_WINDOW_MAX_MS);
         if (m.token.len == 0 && m.queue_id.len == 0) {
             opening_failed(ws, PL_ERR_UNAUTHORIZED);

@@ -106,6 +106,13 @@ class Opening(WsCase):
             self.assertTrue(ws.quiet(0.2), "it waits")
             self.assertEqual([e["event_id"] for e in ws.expect("events")["events"]], ids)
         with Ws(self.server) as ws:
+            ws.send({"op": "hello", "token": self.token(), "batch_window_ms": 65536 + 20})
+            ws.expect("welcome")
+            self.publish()
+            ws.quiet(0.3)  # on Redis the first may come at once: a channel is being opened
+            self.publish()
+            self.assertTrue(ws.quiet(0.5), "it is not cut short")
+        with Ws(self.server) as ws:
             ws.send({"op": "hello", "token": self.token(), "batch_window_ms": -1})
             self.assertEqual(ws.closed()[0], 4400)
 
