@@ -314,8 +314,15 @@ class OnRedis(TestCase):
         self.assertEqual(self.inside("/readyz").status, 503)
         self.assertEqual(self.inside("/readyz").value, {"reasons": ["draining"]})
         self.assertEqual(self.inside("/health").value["status"], "draining")
-        with self.assertRaises(ConnectionRefusedError):
-            socket.create_connection(self.server.address)
+
+        def refused():
+            try:
+                socket.create_connection(self.server.address).close()
+            except ConnectionRefusedError:
+                return True
+            return False
+
+        until(refused, "every process has stopped accepting", 5)
         with self.assertRaises(subprocess.TimeoutExpired):
             self.server.process.wait(0.5)
         self.server.process.send_signal(signal.SIGTERM)
