@@ -15,6 +15,7 @@
 #include "protocol/status.h"
 #include "server/app/board.h"
 #include "server/app/dev.h"
+#include "server/app/node_bus.h"
 #include "server/app/process.h"
 #include "server/app/settings.h"
 #include "server/app/supervisor.h"
@@ -206,7 +207,7 @@ static void renew(struct master *m, struct pl_config *fresh, const char *option)
 {
     char why[256];
 
-    if (pl_settings_embedded(fresh)) {
+    if (pl_node_bus_is_embedded(fresh)) {
         refuse("reload_refused", "bus.url: workers cannot share memory:, it takes a restart");
         pl_config_free(fresh);
         return;
@@ -262,12 +263,7 @@ static void check_new_binary(struct master *m)
         return;
     }
     pl_supervisor_notify_reloading();
-    m->checking = pl_process_start(&(struct pl_program){
-        .path = pl_process_path(),
-        .argv = m->options->argv,
-        .extra = "--check-config",
-        .quiet = true,
-    });
+    m->checking = pl_process_check_config(m->options->argv);
     if (m->checking < 0) {
         m->checking = 0;
         refuse("upgrade_refused", strerror(errno));
@@ -374,16 +370,6 @@ static void log_end(const struct master *m, unsigned slot, int pid, int status)
            PL_INT(killed ? "signal" : "status", killed ? WTERMSIG(status) : WEXITSTATUS(status)));
 }
 
-static int slot_of(const struct master *m, int pid)
-{
-    for (unsigned i = 0; i < PL_SLOTS; i++) {
-        if (pl_worker_runs(&m->workers.slots[i]) && m->workers.slots[i].pid == pid) {
-            return (int)i;
-        }
-    }
-    return -1;
-}
-
 static void on_worker_end(struct master *m, unsigned slot, int pid, int status)
 {
     log_end(m, slot, pid, status);
@@ -403,7 +389,7 @@ static void reap(struct master *m)
     int pid;
 
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-        int slot = slot_of(m, pid);
+        int slot = pl_workers_find(&m->workers, pid);
 
         if (slot >= 0) {
             on_worker_end(m, (unsigned)slot, pid, status);

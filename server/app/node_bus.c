@@ -20,7 +20,7 @@ struct pl_node_bus {
     char name[160];
 };
 
-static bool is_memory(const struct pl_config *cfg)
+bool pl_node_bus_is_embedded(const struct pl_config *cfg)
 {
     return strcmp(cfg->bus_url, "memory:") == 0;
 }
@@ -30,7 +30,7 @@ int pl_node_bus_check(const struct pl_config *cfg, char *err, unsigned err_size)
     struct pl_redis_url url;
     char why[200];
 
-    if (is_memory(cfg)) {
+    if (pl_node_bus_is_embedded(cfg)) {
         return PL_OK;
     }
     if (pl_redis_url_parse(cfg->bus_url, &url, why, sizeof(why)) != PL_OK) {
@@ -73,7 +73,7 @@ struct pl_node_bus *pl_node_bus_new(const struct pl_config *cfg, const char *nam
         .random = pl_random_bytes,
     };
 
-    if (is_memory(cfg)) {
+    if (pl_node_bus_is_embedded(cfg)) {
         (void)snprintf(b->name, sizeof(b->name), "%s", cfg->bus_url);
         b->memory = pl_memory_bus_new(cfg, unix_ms);
         o.bus_ops = &pl_memory_bus_ops;

@@ -6,6 +6,8 @@
 /* The bus that bus.url names, with the hub that is on it. */
 struct pl_node_bus;
 
+/* bus.url is memory:, inside one process. */
+bool pl_node_bus_is_embedded(const struct pl_config *cfg);
 /* 0, or PL_ERR_INVALID with a sentence in err. */
 int pl_node_bus_check(const struct pl_config *cfg, char *err, unsigned err_size);
 /* bus.url has been checked. name: the caller's. */

@@ -96,3 +96,13 @@ int pl_process_start(const struct pl_program *p)
     }
     return pid;
 }
+
+int pl_process_check_config(char **argv)
+{
+    return pl_process_start(&(struct pl_program){
+        .path = pl_process_path(),
+        .argv = argv,
+        .extra = "--check-config",
+        .quiet = true,
+    });
+}

@@ -25,6 +25,9 @@ const char *pl_process_path(void);
 /* The pid, or -1. The child has no signal blocked, and ignores those that a master hears until it has
  * learnt to heed them. */
 int pl_process_start(const struct pl_program *p);
+/* Starts the newest binary to look at the configuration, as these arguments name it: 0 is its exit
+ * status if it accepts it. The pid, or -1. */
+int pl_process_check_config(char **argv);
 /* Returns only if it fails: errno says why. */
 void pl_process_become(const struct pl_program *p);
 

@@ -215,12 +215,7 @@ static void on_orphaned(void *arg)
 static bool is_accepted(struct server *s)
 {
     int status = -1;
-    int pid = pl_process_start(&(struct pl_program){
-        .path = pl_process_path(),
-        .argv = s->options->argv,
-        .extra = "--check-config",
-        .quiet = true,
-    });
+    int pid = pl_process_check_config(s->options->argv);
 
     while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR) {
     }
@@ -468,7 +463,7 @@ static int start(struct server *s, struct pl_inherited *in)
         pl_log(PL_LOG_WARN, "one_worker", PL_STR("reason", why));
     }
     pl_supervisor_take_sockets(in->sockets);
-    if (workers > 0 || (in->worker_count > 0 && !pl_settings_embedded(s->cfg))) {
+    if (workers > 0 || (in->worker_count > 0 && !pl_node_bus_is_embedded(s->cfg))) {
         pl_auth_free(s->auth);
         return pl_master_run(s->options, s->cfg, workers, in);
     }

@@ -4,7 +4,6 @@
 
 #include <sched.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "protocol/status.h"
 #include "server/app/node_bus.h"
@@ -41,11 +40,6 @@ int pl_settings_load(const struct pl_server_options *o, struct pl_dev_keys *dev_
     return PL_ERR_INVALID;
 }
 
-bool pl_settings_embedded(const struct pl_config *cfg)
-{
-    return strcmp(cfg->bus_url, "memory:") == 0;
-}
-
 static unsigned cores(void)
 {
     cpu_set_t set;
@@ -61,7 +55,7 @@ unsigned pl_settings_workers(const struct pl_server_options *o, const struct pl_
     if (cfg->server_workers == 1) {
         return 0;
     }
-    if (pl_settings_embedded(cfg)) {
+    if (pl_node_bus_is_embedded(cfg)) {
         *ret_why = "bus.url is memory:, which is inside one process";
         return 0;
     }

@@ -11,9 +11,6 @@ int pl_settings_load(const struct pl_server_options *o, struct pl_dev_keys *dev_
                      struct pl_config **ret_cfg, struct pl_auth **ret_auth,
                      struct pl_config_error *err);
 
-/* The bus is memory:, inside one process. */
-bool pl_settings_embedded(const struct pl_config *cfg);
-
 /* How many workers that makes; 0: this process serves itself, without a master. *ret_why is set to the
  * reason if it is not what server.workers says, else to NULL. */
 unsigned pl_settings_workers(const struct pl_server_options *o, const struct pl_config *cfg,

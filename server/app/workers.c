@@ -147,15 +147,24 @@ static void end(struct pl_workers *w, struct pl_worker *k, uint64_t now_ms)
     k->at_ms = now_ms + pause_ms(k->failures);
 }
 
-int pl_workers_ended(struct pl_workers *w, int pid, uint64_t now_ms)
+int pl_workers_find(const struct pl_workers *w, int pid)
 {
     for (unsigned i = 0; i < PL_SLOTS; i++) {
         if (pl_worker_runs(&w->slots[i]) && w->slots[i].pid == pid) {
-            end(w, &w->slots[i], now_ms);
             return (int)i;
         }
     }
     return -1;
+}
+
+int pl_workers_ended(struct pl_workers *w, int pid, uint64_t now_ms)
+{
+    int slot = pl_workers_find(w, pid);
+
+    if (slot >= 0) {
+        end(w, &w->slots[slot], now_ms);
+    }
+    return slot;
 }
 
 void pl_workers_run(struct pl_workers *w, uint64_t now_ms)

@@ -60,6 +60,8 @@ void pl_workers_run(struct pl_workers *w, uint64_t now_ms);
 int64_t pl_workers_wait_ms(const struct pl_workers *w, uint64_t now_ms);
 /* The slot's worker accepts. True if with it the newest generation is complete (again). */
 bool pl_workers_serving(struct pl_workers *w, unsigned slot);
+/* The slot of a running process; -1: it is none of ours. */
+int pl_workers_find(const struct pl_workers *w, int pid);
 /* A process has ended. The slot it had; -1: it was none of ours. */
 int pl_workers_ended(struct pl_workers *w, int pid, uint64_t now_ms);
 /* All are told to go, and none is replaced. */

@@ -318,12 +318,6 @@ void pl_fetch__reload(struct pl_hub *h)
 
 /* ---- queues ---- */
 
-static void disown(struct pl_queue *q, int status)
-{
-    q->generation = 0;
-    pl_queue_end(q, status);
-}
-
 /* Another node had it meanwhile and has changed it. Its link here, if there is one, stays: it is the
  * newest. */
 static int take_over(struct pl_queue *old, const struct pl_bus_queue *from, const uint8_t id[16])
@@ -378,7 +372,7 @@ static void settle_refusal(struct pl_queue *q, int status)
         pl_store__queue_proven(q, q->generation); /* nobody has it: it is kept anew */
         pl_deliver__pull(q);
     } else {
-        disown(q, status == PL_ERR_REPLACED ? PL_ERR_REPLACED : PL_ERR_QUEUE_NOT_FOUND);
+        pl_store__disown(q, status == PL_ERR_REPLACED ? PL_ERR_REPLACED : PL_ERR_QUEUE_NOT_FOUND);
     }
 }
 
@@ -452,7 +446,7 @@ void pl_hub_bus_taken(struct pl_hub *h, struct pl_str queue_id, int64_t generati
         pl_fetch__reclaim(q);
     } else {
         let_come_again(q, came_ms);
-        disown(q, PL_ERR_REPLACED);
+        pl_store__disown(q, PL_ERR_REPLACED);
     }
 }
 

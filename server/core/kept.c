@@ -162,17 +162,6 @@ static bool is_same_grant(const struct pl_sub *s, const struct pl_value *grants)
     return false;
 }
 
-static const struct pl_narrowing *find(const struct pl_narrowing *items, size_t count,
-                                       struct pl_str channel)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (pl_str_eq(items[i].channel, channel)) {
-            return &items[i];
-        }
-    }
-    return NULL;
-}
-
 /* Narrowed as it was, where its grant is the one it was; else as a new one. */
 static void restore_subs(struct pl_queue *q, const struct kept *k)
 {
@@ -182,7 +171,7 @@ static void restore_subs(struct pl_queue *q, const struct kept *k)
         struct pl_sub *s = &q->subs[i];
         struct pl_str name = pl_channel__name(s->channel);
         const struct pl_narrowing *n =
-            find(k->narrowing.narrowing, k->narrowing.narrowing_count, name);
+            pl_queue__find_narrowing(k->narrowing.narrowing, k->narrowing.narrowing_count, name);
 
         if (!is_same_grant(s, grants)) {
             continue;

@@ -232,8 +232,8 @@ bool pl_queue_take_publish(struct pl_queue *q)
 
 /* ---- its channels ---- */
 
-static const struct pl_narrowing *find_narrowing(const struct pl_narrowing *items, size_t count,
-                                                 struct pl_str channel)
+const struct pl_narrowing *pl_queue__find_narrowing(const struct pl_narrowing *items, size_t count,
+                                                    struct pl_str channel)
 {
     for (size_t i = 0; i < count; i++) {
         if (pl_str_eq(items[i].channel, channel)) {
@@ -274,9 +274,9 @@ static void add_sub(struct pl_queue *q, struct pl_sub *s, const struct pl_grant 
     pl_channel__join(s);
     q->held += g->channel->state != PL_CHANNEL_LIVE;
     if (given != NULL && given->has_narrowing) {
-        n = find_narrowing(given->narrowing, given->narrowing_count, name);
+        n = pl_queue__find_narrowing(given->narrowing, given->narrowing_count, name);
     } else if (usual != NULL) {
-        n = find_narrowing(usual->items, usual->count, name);
+        n = pl_queue__find_narrowing(usual->items, usual->count, name);
     }
     if (n != NULL) {
         pl_sub__narrow_to(s, n->topics, n->topic_count, 0, topic_limit(s));
@@ -336,8 +336,8 @@ void pl_queue__renarrow(struct pl_queue *q, const struct pl_membership *m)
 
     for (uint32_t i = 0; i < q->sub_count; i++) {
         struct pl_sub *s = &q->subs[i];
-        const struct pl_narrowing *n =
-            find_narrowing(m->narrowing, m->narrowing_count, pl_channel__name(s->channel));
+        const struct pl_narrowing *n = pl_queue__find_narrowing(m->narrowing, m->narrowing_count,
+                                                                pl_channel__name(s->channel));
 
         if (n == NULL) {
             pl_sub__widen(s, now);

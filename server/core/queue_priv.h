@@ -94,6 +94,9 @@ struct pl_queue *pl_queue__of_user_node(struct pl_list *n);
 void pl_queue__sync(struct pl_queue *q, const struct pl_membership *narrowing);
 /* Narrows every channel as m says: listed ones to their set, the others to all. */
 void pl_queue__renarrow(struct pl_queue *q, const struct pl_membership *m);
+/* How these narrow the channel; NULL: not at all. */
+const struct pl_narrowing *pl_queue__find_narrowing(const struct pl_narrowing *items, size_t count,
+                                                    struct pl_str channel);
 /* Something is due to the client: said at once if the link takes it. */
 void pl_queue__signal(struct pl_queue *q, enum pl_due due);
 /* Rule 5: up to where everything that concerns the queue is known. */
@@ -115,6 +118,8 @@ void pl_store__queue_made(struct pl_queue *q);
 /* What is kept of it has changed: saved soon. */
 void pl_store__queue_changed(struct pl_queue *q);
 void pl_store__queue_ended(struct pl_queue *q);
+/* Another node has it, or it is no more: it goes from here, and what is kept stays. */
+void pl_store__disown(struct pl_queue *q, int status);
 /* It is ours with this generation; what was under way with an older one does not count. */
 void pl_store__queue_proven(struct pl_queue *q, int64_t generation);
 

@@ -220,12 +220,10 @@ static struct pl_queue *find_generation(struct pl_hub *h, struct pl_str queue_id
     return q != NULL && q->generation == generation ? q : NULL;
 }
 
-/* Another node has it: it goes from here, and stays there. */
-static void give_up(struct pl_queue *q)
+void pl_store__disown(struct pl_queue *q, int status)
 {
-    pl_metric_add(PL_S_BUS_QUEUES_STALE, 1);
     q->generation = 0;
-    pl_queue_end(q, PL_ERR_REPLACED);
+    pl_queue_end(q, status);
 }
 
 static void settle_save(struct pl_hub *h, struct pl_str queue_id, int64_t generation, int status)
@@ -235,17 +233,16 @@ static void settle_save(struct pl_hub *h, struct pl_str queue_id, int64_t genera
     if (q == NULL || !q->saving) {
         return;
     }
-    if (status == PL_ERR_REPLACED && q->link == NULL) {
-        give_up(q);
-        return;
-    }
-    if (status == PL_ERR_REPLACED) {
-        q->saving = false;
-        pl_metric_add(PL_S_BUS_QUEUES_STALE, 1);
-        pl_fetch__reclaim(q);
-        return;
-    }
     q->saving = false;
+    if (status == PL_ERR_REPLACED) {
+        pl_metric_add(PL_S_BUS_QUEUES_STALE, 1);
+        if (q->link == NULL) {
+            pl_store__disown(q, PL_ERR_REPLACED);
+        } else {
+            pl_fetch__reclaim(q);
+        }
+        return;
+    }
     /* A save that was begun before the doubt proves nothing; a bus that refuses to write is not one that
      * says no. */
     q->unproven &= q->dirty && status == PL_OK;

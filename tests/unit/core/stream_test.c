@@ -38,6 +38,17 @@ static struct pl_queue *live_queue(struct loopback *lb, const char *user, const 
     return q;
 }
 
+/* What was read of community:1: this event. */
+static void answer_open_with(struct loopback *lb, int64_t id)
+{
+    lb_answer_open(lb, "community:1",
+                   &(struct lb_log){.after_id = 0,
+                                    .floor = 0,
+                                    .entries = (struct lb_log_entry[]){{id, 0, {0}}},
+                                    .count = 1,
+                                    .whole_to = id});
+}
+
 /* ---- the pause ---- */
 
 static void what_comes_during_a_pause_is_delivered_after_it(void **state)
@@ -421,12 +432,7 @@ static void a_gap_while_it_lingers_is_repaired(void **state)
     pl_queue_end(q, PL_OK);
     (void)LB_ANNOUNCE(lb, id + 1, id);
     q = lb_queue_at(lb, "7", "community:1", start);
-    lb_answer_open(lb, "community:1",
-                   &(struct lb_log){.after_id = 0,
-                                    .floor = 0,
-                                    .entries = (struct lb_log_entry[]){{id, 0, {0}}},
-                                    .count = 1,
-                                    .whole_to = id});
+    answer_open_with(lb, id);
     LB_EXPECT_EVENTS(lb_poll(lb, q, start), id, id + 1);
 }
 
@@ -437,12 +443,7 @@ static void a_change_holds_for_what_goes_live_by_it(void **state)
     struct lb_link *l = lb_websocket(lb, lb_queue(lb, "7", "community:1"), -1);
     int64_t id = lb_next_id(lb);
 
-    lb_answer_open(lb, "community:1",
-                   &(struct lb_log){.after_id = 0,
-                                    .floor = 0,
-                                    .entries = (struct lb_log_entry[]){{id, 0, {0}}},
-                                    .count = 1,
-                                    .whole_to = id});
+    answer_open_with(lb, id);
     LB_EXPECT_SILENCE(l);
     (void)lb_update(lb, "7", "community:2");
     assert_string_equal(lb_member(LB_TAKE(l), "type"), "\"membership\"");
