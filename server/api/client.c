@@ -5,6 +5,7 @@
 #include "protocol/status.h"
 #include "server/api/api_priv.h"
 #include "server/base/alloc.h"
+#include "server/base/clock.h"
 #include "server/base/metrics.h"
 #include "server/transport/longpoll.h"
 #include "server/transport/message.h"
@@ -56,6 +57,7 @@ struct registered {
     struct pl_http_later *later;
     struct pl_node *node;
     bool resumed;
+    uint64_t begun_us;
     char queue_id[PL_QUEUE_ID_SIZE];
 };
 
@@ -66,6 +68,7 @@ static void on_saved(void *arg, int status)
         pl_queue_find(g->node->hub, (struct pl_str){g->queue_id, PL_QUEUE_ID_SIZE - 1});
     struct pl_buf out = {0};
 
+    pl_metric_observe_us(PL_S_REGISTER_TIME, pl_clock_mono_us() - g->begun_us, 1);
     if (status == PL_OK && q != NULL) {
         write_registered(&out, g->later->to.codec, g->node, q, g->resumed);
         pl_http_later_answer(g->later, &out);
@@ -79,11 +82,11 @@ static void on_saved(void *arg, int status)
 }
 
 static void answer_when_saved(struct pl_node *n, struct pl_http_later *later, struct pl_queue *q,
-                              bool resumed)
+                              bool resumed, uint64_t begun_us)
 {
     struct registered *g = pl_alloc(sizeof(*g));
 
-    *g = (struct registered){later, n, resumed, ""};
+    *g = (struct registered){later, n, resumed, begun_us, ""};
     pl_queue_id(q, g->queue_id);
     if (resumed) {
         on_saved(g, PL_OK);
@@ -98,6 +101,7 @@ static void register_with_token(struct pl_api_request *r, const struct pl_creden
     struct pl_identity id = {0};
     struct pl_queue *q = NULL;
     int64_t position = -1;
+    uint64_t begun_us = pl_clock_mono_us();
     bool resumed;
     int status = pl_identity_verify(n, cr->token, r->http->arena, &id);
 
@@ -131,7 +135,7 @@ static void register_with_token(struct pl_api_request *r, const struct pl_creden
         pl_api__error(r, status, id.reason);
         return;
     }
-    answer_when_saved(n, pl_http_later_new(&r->to), q, resumed);
+    answer_when_saved(n, pl_http_later_new(&r->to), q, resumed, begun_us);
 }
 
 /* A backend's register, while its change is on the bus. */
@@ -139,6 +143,7 @@ struct registering {
     struct pl_http_later *later;
     struct pl_node *node;
     int64_t position;
+    uint64_t begun_us;
     struct pl_arena arena;
     struct pl_register body; /* copied into the arena */
 };
@@ -178,7 +183,7 @@ static void on_registered(void *arg, int status, const int64_t *ids, size_t coun
         status = finish_register(g, &q, &resumed);
     }
     if (status == PL_OK) {
-        answer_when_saved(g->node, g->later, q, resumed);
+        answer_when_saved(g->node, g->later, q, resumed, g->begun_us);
     } else {
         pl_http_later_error(g->later, status, NULL);
     }
@@ -224,6 +229,7 @@ static void register_by_backend(struct pl_api_request *r)
         return;
     }
     g->node = r->node;
+    g->begun_us = pl_clock_mono_us();
     g->position = g->body.has_last_event_id ? g->body.last_event_id : -1;
     g->later = pl_http_later_new(&r->to);
     pl_hub_change(r->node->hub,

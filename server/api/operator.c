@@ -1,6 +1,7 @@
 /* Health and metrics. */
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "protocol/status.h"
@@ -140,6 +141,28 @@ static uint64_t resident_bytes(void)
     return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
+/* Added to, as a counter that may go on from another process's. */
+static void count_processor(void)
+{
+    static uint64_t counted_us;
+    struct rusage r = {0};
+    uint64_t us;
+
+    (void)getrusage(RUSAGE_SELF, &r);
+    us = (uint64_t)(r.ru_utime.tv_sec + r.ru_stime.tv_sec) * 1000000 +
+         (uint64_t)(r.ru_utime.tv_usec + r.ru_stime.tv_usec);
+    pl_metric_add(PL_S_CPU, us - counted_us);
+    counted_us = us;
+}
+
+static uint64_t max_fds(void)
+{
+    struct rlimit l = {0};
+
+    (void)getrlimit(RLIMIT_NOFILE, &l);
+    return l.rlim_cur;
+}
+
 void pl_api_set_gauges(const struct pl_node *n)
 {
     struct pl_bus_health bus;
@@ -156,6 +179,8 @@ void pl_api_set_gauges(const struct pl_node *n)
     pl_metric_set(PL_S_RING_BYTES, s.ring_bytes);
     pl_metric_set(PL_S_LAST_EVENT_ID, (uint64_t)s.applied);
     pl_metric_set(PL_S_RESIDENT_BYTES, resident_bytes());
+    count_processor();
+    pl_metric_set(PL_S_MAX_FDS, max_fds());
     pl_metric_set(PL_S_BUILD_INFO, 1);
 }
 

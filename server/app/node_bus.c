@@ -128,6 +128,13 @@ static void redis_health(const struct pl_node *n, struct pl_bus_health *ret)
     pl_metric_set(PL_S_BUS_FEED, (uint64_t)b->status.feed);
 }
 
+static int64_t redis_turn_began(const struct pl_node *n)
+{
+    struct pl_node_bus *b = n->bus;
+
+    return pl_redis_bus_turn_began(b->redis);
+}
+
 static void redis_connections(struct pl_node *n, struct pl_str user_id, pl_connections_fn *done,
                               void *arg)
 {
@@ -140,6 +147,7 @@ void pl_node_bus_join(struct pl_node_bus *b, struct pl_node *n)
 {
     n->bus = b;
     n->bus_health = b->memory != NULL ? memory_health : redis_health;
+    n->turn_began_ms = b->memory != NULL ? NULL : redis_turn_began;
     n->connections = b->memory != NULL ? NULL : redis_connections;
 }
 

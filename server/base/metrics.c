@@ -7,8 +7,17 @@
 enum metric_type {
     COUNTER,
     GAUGE,
-    HISTOGRAM
+    MICROSECONDS,
+    HISTOGRAM,
+    SIZES
 };
+
+/* As Prometheus has them. */
+static const char *const words[] = {[COUNTER] = "counter",
+                                    [GAUGE] = "gauge",
+                                    [MICROSECONDS] = "counter",
+                                    [HISTOGRAM] = "histogram",
+                                    [SIZES] = "histogram"};
 
 static const struct metric_row {
     enum metric_type type;
@@ -32,15 +41,20 @@ static const struct series_row {
 #undef PL_SERIES
 };
 
-/* From a local push to a client about to give up. */
-static const uint64_t histogram_bounds_us[PL_HISTOGRAM_BOUNDS] = {
-    100,   250,    500,    1000,   2500,    5000,    10000,   25000,
-    50000, 100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000,
+/* From a local push to a poll that was held to its end. */
+const uint64_t pl_histogram_bounds_us[PL_HISTOGRAM_BOUNDS] = {
+    100,    250,    500,    1000,    2500,    5000,    10000,    25000,    50000,
+    100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000, 30000000, 60000000,
+};
+
+const uint64_t pl_histogram_bounds_sizes[PL_HISTOGRAM_BOUNDS] = {
+    1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1000, 2000, 5000, 10000, 50000, 100000,
 };
 
 static struct pl_metrics own;
 static struct pl_metrics *current = &own;
 uint64_t *pl_metric_values = own.values;
+struct pl_histogram *pl_histograms = own.histograms;
 
 void pl_metrics_end(struct pl_metrics *m)
 {
@@ -56,6 +70,7 @@ void pl_metrics_use(struct pl_metrics *m)
     pl_metrics_end(m);
     current = m;
     pl_metric_values = m->values;
+    pl_histograms = m->histograms;
 }
 
 static uint64_t hash(uint64_t h, const char *text)
@@ -74,47 +89,45 @@ uint64_t pl_metrics_layout(void)
     for (int s = 0; s < PL_SERIES_COUNT; s++) {
         const struct metric_row *m = &metrics[series_rows[s].metric];
 
-        h = hash(hash(h, m->name), m->type == HISTOGRAM ? "histogram" : series_rows[s].labels);
+        h = hash(hash(hash(h, m->name), words[m->type]), series_rows[s].labels);
     }
     for (int i = 0; i < PL_HISTOGRAM_BOUNDS; i++) {
-        h = (h ^ histogram_bounds_us[i]) * UINT64_C(1099511628211);
+        h = (h ^ pl_histogram_bounds_us[i]) * UINT64_C(1099511628211);
+        h = (h ^ pl_histogram_bounds_sizes[i]) * UINT64_C(1099511628211);
     }
     return h;
-}
-
-void pl_metric_observe_us(enum pl_series s, uint64_t us, uint64_t n)
-{
-    struct pl_histogram *h = &current->histograms[series_rows[s].metric];
-
-    for (unsigned i = 0; i < PL_HISTOGRAM_BOUNDS; i++) {
-        if (us <= histogram_bounds_us[i]) {
-            h->buckets[i] += n;
-            break;
-        }
-    }
-    h->sum_us += us * n;
-    pl_metric_values[s] += n;
 }
 
 /* ---- export ---- */
 
 static void export_header(struct pl_buf *out, const struct metric_row *m)
 {
-    static const char *const words[] = {"counter", "gauge", "histogram"};
-
     pl_buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", m->name, m->help, m->name, words[m->type]);
 }
 
-/* name_suffix{label,labels} */
-static void export_name(struct pl_buf *out, const char *name, const char *suffix, const char *label,
-                        const char *labels)
+/* name_suffix{label,labels,le="0.001"} */
+static void export_name(struct pl_buf *out, const struct series_row *row, const char *suffix,
+                        const char *label, const char *le)
 {
-    bool both = label[0] != '\0' && labels[0] != '\0';
+    const char *const parts[] = {label, row->labels, le};
+    char before = '{';
 
-    if (label[0] == '\0' && labels[0] == '\0') {
-        pl_buf_printf(out, "%s%s ", name, suffix);
+    pl_buf_printf(out, "%s%s", metrics[row->metric].name, suffix);
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        if (parts[i][0] != '\0') {
+            pl_buf_printf(out, "%c%s", before, parts[i]);
+            before = ',';
+        }
+    }
+    pl_buf_append_str(out, before == ',' ? "} " : " ");
+}
+
+static void export_number(struct pl_buf *out, uint64_t n, bool in_us)
+{
+    if (in_us) {
+        pl_buf_printf(out, "%" PRIu64 ".%06" PRIu64 "\n", n / 1000000, n % 1000000);
     } else {
-        pl_buf_printf(out, "%s%s{%s%s%s} ", name, suffix, label, both ? "," : "", labels);
+        pl_buf_printf(out, "%" PRIu64 "\n", n);
     }
 }
 
@@ -123,31 +136,34 @@ static void export_value(struct pl_buf *out, enum pl_series s,
 {
     const struct series_row *row = &series_rows[s];
 
-    export_name(out, metrics[row->metric].name, "", set->label, row->labels);
-    pl_buf_printf(out, "%" PRIu64 "\n", set->metrics->values[s]);
+    export_name(out, row, "", set->label, "");
+    export_number(out, set->metrics->values[s], metrics[row->metric].type == MICROSECONDS);
 }
 
 static void export_histogram(struct pl_buf *out, enum pl_series s,
                              const struct pl_labelled_metrics *set)
 {
-    const char *name = metrics[series_rows[s].metric].name;
-    const struct pl_histogram *h = &set->metrics->histograms[series_rows[s].metric];
-    uint64_t count = set->metrics->values[s], sum_us = h->sum_us, below = 0;
+    const struct series_row *row = &series_rows[s];
+    const struct pl_histogram *h = &set->metrics->histograms[s];
+    bool in_us = metrics[row->metric].type == HISTOGRAM;
+    uint64_t count = set->metrics->values[s], sum = h->sum, below = 0;
     char le[32];
 
     for (unsigned i = 0; i < PL_HISTOGRAM_BOUNDS; i++) {
         below += h->buckets[i];
-        snprintf(le, sizeof(le), "le=\"%g\"", (double)histogram_bounds_us[i] / 1e6);
-        export_name(out, name, "_bucket", set->label, le);
-        pl_buf_printf(out, "%" PRIu64 "\n", below);
+        (void)snprintf(le, sizeof(le), "le=\"%g\"",
+                       in_us ? (double)pl_histogram_bounds_us[i] / 1e6
+                             : (double)pl_histogram_bounds_sizes[i]);
+        export_name(out, row, "_bucket", set->label, le);
+        export_number(out, below, false);
     }
     count = count > below ? count : below; /* another process may be counting right now */
-    export_name(out, name, "_bucket", set->label, "le=\"+Inf\"");
-    pl_buf_printf(out, "%" PRIu64 "\n", count);
-    export_name(out, name, "_sum", set->label, "");
-    pl_buf_printf(out, "%" PRIu64 ".%06" PRIu64 "\n", sum_us / 1000000, sum_us % 1000000);
-    export_name(out, name, "_count", set->label, "");
-    pl_buf_printf(out, "%" PRIu64 "\n", count);
+    export_name(out, row, "_bucket", set->label, "le=\"+Inf\"");
+    export_number(out, count, false);
+    export_name(out, row, "_sum", set->label, "");
+    export_number(out, sum, in_us);
+    export_name(out, row, "_count", set->label, "");
+    export_number(out, count, false);
 }
 
 /* Prometheus wants the lines of one metric together. */
@@ -159,7 +175,7 @@ static void export_metric(struct pl_buf *out, int from, int to,
     export_header(out, m);
     for (size_t i = 0; i < count; i++) {
         for (int s = from; s < to; s++) {
-            if (m->type == HISTOGRAM) {
+            if (m->type == HISTOGRAM || m->type == SIZES) {
                 export_histogram(out, (enum pl_series)s, &sets[i]);
             } else {
                 export_value(out, (enum pl_series)s, &sets[i]);

@@ -12,8 +12,10 @@
  *
  * Rows:  PL_METRIC(id, type, "name", "help")  then one or more
  *        PL_SERIES(id, series_id, "label=\"value\",…")   ("" for none)
- * A histogram has one series and a fixed set of bounds (histogram_bounds_us in metrics.c), in
- * seconds when exported; pl_metric_observe_us takes microseconds. */
+ * Types: COUNTER, GAUGE; MICROSECONDS is a counter of microseconds, exported in seconds; HISTOGRAM
+ * counts times, taken in microseconds and exported in seconds; SIZES is a histogram of numbers. Each
+ * series of a histogram has buckets of its own, within bounds that are the same for all of its type:
+ * nothing is allocated. */
 enum pl_series {
 #define PL_METRIC(id, type, name, help)
 #define PL_SERIES(id, series, labels) PL_S_##series,
@@ -33,22 +35,25 @@ enum pl_metric_id {
 };
 
 enum {
-    PL_HISTOGRAM_BOUNDS = 16
+    PL_HISTOGRAM_BOUNDS = 18
 };
+extern const uint64_t pl_histogram_bounds_us[PL_HISTOGRAM_BOUNDS];
+extern const uint64_t pl_histogram_bounds_sizes[PL_HISTOGRAM_BOUNDS];
 
-/* Each observation is in one bucket; the export adds them up. The count of all is the series' value.
- */
+/* Each observation is in one bucket, or in none if it is above all bounds; the export adds them up.
+ * The count of all is the series' value. */
 struct pl_histogram {
     uint64_t buckets[PL_HISTOGRAM_BOUNDS];
-    uint64_t sum_us;
+    uint64_t sum;
 };
 
 struct pl_metrics {
     uint64_t values[PL_SERIES_COUNT];
-    struct pl_histogram histograms[PL_METRIC_COUNT];
+    struct pl_histogram histograms[PL_SERIES_COUNT];
 };
 
-extern uint64_t *pl_metric_values; /* of PL_SERIES_COUNT */
+extern uint64_t *pl_metric_values;         /* of PL_SERIES_COUNT */
+extern struct pl_histogram *pl_histograms; /* likewise */
 
 /* From here on counts there, from what it holds on: counters go on where an earlier process left
  * them, gauges begin anew. */
@@ -66,8 +71,30 @@ static inline void pl_metric_set(enum pl_series s, uint64_t n)
 {
     pl_metric_values[s] = n;
 }
+static inline void pl_metric_observe(enum pl_series s, const uint64_t *bounds, uint64_t value,
+                                     uint64_t n)
+{
+    struct pl_histogram *h = &pl_histograms[s];
+
+    for (unsigned i = 0; i < PL_HISTOGRAM_BOUNDS; i++) {
+        if (value <= bounds[i]) {
+            h->buckets[i] += n;
+            break;
+        }
+    }
+    h->sum += value * n;
+    pl_metric_values[s] += n;
+}
 /* n recipients saw a latency of us microseconds each. */
-void pl_metric_observe_us(enum pl_series s, uint64_t us, uint64_t n);
+static inline void pl_metric_observe_us(enum pl_series s, uint64_t us, uint64_t n)
+{
+    pl_metric_observe(s, pl_histogram_bounds_us, us, n);
+}
+/* Once more, something was this big. */
+static inline void pl_metric_observe_size(enum pl_series s, uint64_t size)
+{
+    pl_metric_observe(s, pl_histogram_bounds_sizes, size, 1);
+}
 
 /* Prometheus text format 0.0.4: HELP and TYPE once per metric, every series, histograms with
  * _bucket (le in seconds), _sum and _count. */

@@ -33,6 +33,10 @@ void pl_redis_bus_connect(struct pl_redis_bus *b, struct pl_hub *h, struct uv_lo
  * dropped; the loop must run once more. */
 void pl_redis_bus_free(struct pl_redis_bus *b);
 
+/* When the first event told since the last call was given its number: unix time in ms, by this
+ * machine's clock as far as the clocks' difference is known; 0: none was told. */
+int64_t pl_redis_bus_turn_began(struct pl_redis_bus *b);
+
 enum pl_redis_feed_mode {
     PL_REDIS_DOWN,
     PL_REDIS_LOGS,

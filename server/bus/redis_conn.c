@@ -133,6 +133,14 @@ static const char *phrase(int uv_error)
     return uv_error == UV_EOF ? "closed by the other side" : uv_strerror(uv_error);
 }
 
+static void count_time(struct pl_redis__link *l, const struct pl_redis__call *call)
+{
+    if (call->sent_us != 0) {
+        pl_metric_observe_us(PL_S_BUS_TIME, pl_clock_mono_us() - call->sent_us, 1);
+        l->pipe.timing = false;
+    }
+}
+
 /* Replies in order. A callback may close the link, or the connection be freed: the socket, whose
  * memory stays until the turn is over, then has no link. */
 static void dispatch(struct sock *s)
@@ -152,6 +160,7 @@ static void dispatch(struct sock *s)
         }
         l->c->last_chance = false;
         if (next == PL_REDIS__ANSWER) {
+            count_time(l, &call);
             call.fn(call.arg, r);
         } else {
             l->role->push(l->c, r);
@@ -233,6 +242,11 @@ static int link_ask(struct pl_redis__link *l, const struct pl_redis_args *a, pl_
     struct pl_redis__call call = {
         .fn = fn, .arg = arg, .sent_ms = now_ms(l->c), .pushes = a->count > 1 ? a->count - 1 : 1};
 
+    /* One at a time, so that a thousand commands in one write cost two looks at the clock. */
+    if (fn != NULL && !l->pipe.timing && l == &l->c->main) {
+        l->pipe.timing = true;
+        call.sent_us = pl_clock_mono_us();
+    }
     pl_redis__pipe_asked(&l->pipe, &call);
     pl_buf_printf(&l->waiting, "*%zu\r\n", a->count);
     pl_buf_append(&l->waiting, a->bytes.data, a->bytes.len);

@@ -156,6 +156,14 @@ static int64_t prev_in(const struct pl_redis_told *t, struct pl_str channel)
     return t->id - 1;
 }
 
+int64_t pl_redis_bus_turn_began(struct pl_redis_bus *b)
+{
+    int64_t id = b->feed->turn_first, given_ms = id / 1024, own_ms = pl_redis__own_ms(b, given_ms);
+
+    b->feed->turn_first = 0;
+    return own_ms != 0 ? own_ms : given_ms;
+}
+
 static void tell_event(struct pl_redis_feed *f, const struct pl_redis_told *t)
 {
     struct pl_request_limits limits = pl_hub_limits(f->b->hub);
@@ -174,6 +182,7 @@ static void tell_event(struct pl_redis_feed *f, const struct pl_redis_told *t)
     for (size_t i = 0; i < e.channel_count; i++) {
         prevs[i] = prev_in(t, e.channels[i]);
     }
+    f->turn_first = f->turn_first == 0 ? t->id : f->turn_first;
     (void)pl_hub_bus_event(f->b->hub, t->id, &e, prevs);
     for (size_t i = 0; i < e.channel_count; i++) {
         struct pl_redis_channel *ch = pl_redis__feed_find(f, e.channels[i]);

@@ -97,6 +97,7 @@ struct pl_redis_feed {
     uint64_t subscribes, confirmed, own, all;
     bool marker_asked;
     int64_t marker, marker_heard; /* ours, which proves that both connections lead to one server */
+    int64_t turn_first;           /* the first event told in this turn; 0: none was */
     uint64_t proof;               /* the first round that began after everything was confirmed */
     bool proven;                  /* it is complete */
     struct pl_list kept;          /* struct kept */

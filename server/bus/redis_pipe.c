@@ -20,6 +20,7 @@ void pl_redis__pipe_cut(struct pl_redis__pipe *p)
     }
     p->reader = NULL;
     p->partial = p->peak = 0;
+    p->timing = false;
 }
 
 void pl_redis__pipe_done(struct pl_redis__pipe *p)

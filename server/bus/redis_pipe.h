@@ -11,11 +11,13 @@ struct pl_redis__call {
     pl_redis_reply_fn *fn; /* NULL: answered by pushes */
     void *arg;
     uint64_t sent_ms;
-    size_t pushes; /* fn NULL: how many are still to come */
+    uint64_t sent_us; /* of the one whose round trip is measured; 0: it is not */
+    size_t pushes;    /* fn NULL: how many are still to come */
 };
 
 struct pl_redis__pipe {
     bool pushes;                  /* may be subscribed */
+    bool timing;                  /* the round trip of one of the calls is being measured */
     struct pl_redis__call *calls; /* a ring */
     size_t head, count, cap;
     struct redisReader *reader; /* NULL until the first byte */

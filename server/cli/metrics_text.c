@@ -106,6 +106,22 @@ enum {
     BUCKETS_MAX = 64
 };
 
+/* The bucket of this bound, a new one if there is none; NULL: there are too many. */
+static struct bucket *bucket_at(struct bucket *b, size_t *count, double le)
+{
+    for (size_t i = 0; i < *count; i++) {
+        if (b[i].le == le) {
+            return &b[i];
+        }
+    }
+    if (*count == BUCKETS_MAX) {
+        return NULL;
+    }
+    b[*count] = (struct bucket){le, 0};
+    return &b[(*count)++];
+}
+
+/* The series of one histogram are taken together. */
 static size_t read_buckets(struct pl_str before, struct pl_str after, const char *name,
                            struct bucket *out)
 {
@@ -113,17 +129,22 @@ static size_t read_buckets(struct pl_str before, struct pl_str after, const char
     struct pl_cli_sample s;
     struct pl_str le;
     size_t n = 0;
-    double old;
+    double old, bound;
 
     snprintf(bucket_name, sizeof(bucket_name), "%s_bucket", name);
-    while (n < BUCKETS_MAX && pl_cli_metrics_next(&after, &s)) {
+    while (pl_cli_metrics_next(&after, &s)) {
+        struct bucket *b;
+
         if (!pl_str_eq(s.name, (struct pl_str){bucket_name, strlen(bucket_name)}) ||
-            !pl_cli_metrics_label(s.labels, "le", &le) || !parse_number(le, &out[n].le)) {
+            !pl_cli_metrics_label(s.labels, "le", &le) || !parse_number(le, &bound)) {
             continue;
         }
         old = 0;
         pl_cli_metrics_find(before, s.name, s.labels, &old);
-        out[n++].count = s.value - old;
+        b = bucket_at(out, &n, bound);
+        if (b != NULL) {
+            b->count += s.value - old;
+        }
     }
     return n;
 }

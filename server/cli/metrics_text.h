@@ -21,8 +21,8 @@ bool pl_cli_metrics_label(struct pl_str labels, const char *name, struct pl_str 
 /* The sample with this name and exactly these labels; false: absent. */
 bool pl_cli_metrics_find(struct pl_str text, struct pl_str name, struct pl_str labels, double *ret);
 
-/* The q-quantile (0..1) of what a histogram counted between two texts (before may be empty),
- * linear within its bucket; in the last, open bucket its lower bound. False: nothing was
+/* The q-quantile (0..1) of what a histogram counted, in all its series together, between two texts
+ * (before may be empty), linear within its bucket; in the last, open bucket its lower bound. False: nothing was
  * counted. */
 bool pl_cli_metrics_quantile(struct pl_str before, struct pl_str after, const char *name, double q,
                              double *ret);

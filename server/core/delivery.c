@@ -606,10 +606,24 @@ static bool needs_history(struct pl_queue *q)
     return waits;
 }
 
+/* By the hub's time: the clock is not asked. An id tells when it was given, by the bus's clock. */
+static void count_batch(const struct pl_hub *h, enum pl_transport t, const struct pl_batch *b)
+{
+    bool ws = t == PL_TRANSPORT_WEBSOCKET;
+    int64_t age_ms = b->count > 0 ? h->unix_ms - pl_event__given_ms(b->events[b->count - 1]) : 0;
+
+    if (b->count > 0) {
+        pl_metric_observe_us(ws ? PL_S_BATCH_AGE_WEBSOCKET : PL_S_BATCH_AGE_LONGPOLL,
+                             age_ms > 0 ? (uint64_t)age_ms * 1000 : 0, 1);
+        pl_metric_observe_size(ws ? PL_S_BATCH_WEBSOCKET : PL_S_BATCH_LONGPOLL, b->count);
+    }
+}
+
 /* True if something was sent and there may be more to do. */
 static bool pull_events(struct pl_queue *q)
 {
     struct pull p = {.q = q, .upto = pl_queue__examined(q)};
+    enum pl_transport transport = q->link->ops->transport;
     bool more = false;
 
     if (needs_history(q) || q->catchup != PL_CATCHUP_NONE) {
@@ -620,6 +634,7 @@ static bool pull_events(struct pl_queue *q)
     if (p.batch.count == 0 && !(q->link->ops->one_answer && (q->due & ~PL_DUE_STATUS) != 0)) {
         settle(&p);
     } else if (say_events(q, &p.batch)) {
+        count_batch(q->hub, transport, &p.batch);
         settle(&p);
         more = p.full;
     }

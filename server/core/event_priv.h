@@ -41,6 +41,12 @@ bool pl_event__has_form(const struct pl_event *e, enum pl_codec codec);
 struct pl_str pl_event__bytes(struct pl_event *e, enum pl_codec codec);
 size_t pl_event__memory(const struct pl_event *e);
 
+/* Unix time of its id (docs/delivery.md: ids are milliseconds times 1024, and more under load). */
+static inline int64_t pl_event__given_ms(const struct pl_event *e)
+{
+    return e->id / 1024;
+}
+
 /* Orders int64_t, for qsort and bsearch. */
 int pl_compare_numbers(const void *a, const void *b);
 /* Its decimal text; returns the length. */

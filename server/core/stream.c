@@ -1,7 +1,9 @@
 /* The stream from the bus: which channels are open, what is told of them, and what holds it up. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "server/base/alloc.h"
+#include "server/base/metrics.h"
 #include "server/core/queue_priv.h"
 
 enum {
@@ -249,6 +251,32 @@ static bool take_in(struct pl_channel *c, struct pl_event *e, int64_t prev)
     return false;
 }
 
+/* Types are the publisher's to choose, labels are not: those of discussions are told apart. */
+static void count_type(struct pl_str body)
+{
+    static const struct {
+        struct pl_str begins;
+        enum pl_series series;
+    } types[] = {
+        {PL_LIT("{\"type\":\"new_comment\""), PL_S_TYPE_NEW_COMMENT},
+        {PL_LIT("{\"type\":\"updated_comment\""), PL_S_TYPE_UPDATED_COMMENT},
+        {PL_LIT("{\"type\":\"deleted_comment\""), PL_S_TYPE_DELETED_COMMENT},
+        {PL_LIT("{\"type\":\"new_discussion\""), PL_S_TYPE_NEW_DISCUSSION},
+        {PL_LIT("{\"type\":\"updated_discussion\""), PL_S_TYPE_UPDATED_DISCUSSION},
+        {PL_LIT("{\"type\":\"deleted_discussion\""), PL_S_TYPE_DELETED_DISCUSSION},
+    };
+    enum pl_series found = PL_S_TYPE_OTHER;
+
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+        if (body.len > types[i].begins.len &&
+            memcmp(body.s, types[i].begins.s, types[i].begins.len) == 0) {
+            found = types[i].series;
+            break;
+        }
+    }
+    pl_metric_add(found, 1);
+}
+
 uint32_t pl_hub_bus_event(struct pl_hub *h, int64_t id, const struct pl_bus_event *from,
                           const int64_t *prevs)
 {
@@ -260,6 +288,7 @@ uint32_t pl_hub_bus_event(struct pl_hub *h, int64_t id, const struct pl_bus_even
         return 0;
     }
     pl_turn__make_room(h, from->body.len);
+    count_type(from->body);
     advance(h, id - 1);
     h->applied = id;
     pl_stream__given(h, id);

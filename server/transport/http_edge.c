@@ -6,6 +6,7 @@
 
 #include "protocol/status.h"
 #include "server/base/alloc.h"
+#include "server/base/metrics.h"
 
 enum {
     RETRY_AFTER_S = 1,
@@ -139,12 +140,23 @@ void pl_write_error(struct pl_writer *w, int status, const char *message)
     }
 }
 
+static void count_unavailable(int status)
+{
+    if (pl_status_http(status) == 503) {
+        pl_metric_add(status == PL_ERR_BUS        ? PL_S_UNAVAILABLE_BUS
+                      : status == PL_ERR_DRAINING ? PL_S_UNAVAILABLE_DRAINING
+                                                  : PL_S_UNAVAILABLE_OVERLOADED,
+                      1);
+    }
+}
+
 void pl_http_answer_error(const struct pl_http_to *to, int status, const char *message)
 {
     struct pl_buf body = {0};
     struct pl_writer w;
     char lines[64] = "";
 
+    count_unavailable(status);
     if (has_retry(status)) {
         (void)snprintf(lines, sizeof(lines), "Retry-After: %d\r\n", RETRY_AFTER_S);
     }

@@ -7,6 +7,7 @@
 #include "protocol/status.h"
 #include "server/base/alloc.h"
 #include "server/base/list.h"
+#include "server/base/metrics.h"
 
 enum {
     SETTLE_MS = 1000
@@ -17,6 +18,7 @@ struct poll {
     struct pl_waiting waiting; /* the connection's user pointer */
     struct pl_link link;
     struct pl_timer timer;
+    uint64_t since_ms;
     struct pl_http_to to;
     char origin[];
 };
@@ -71,7 +73,8 @@ static bool poll_send(struct pl_link *l, struct pl_frame *f, uint32_t events)
                       pl_frame_gzip(f, (size_t)cfg->longpoll_compression_min, &body);
     char lines[320];
 
-    (void)events;
+    pl_metric_observe_us(events > 0 ? PL_S_POLL_EVENTS : PL_S_POLL_EMPTY,
+                         (pl_hub_mono_ms(p->to.node->hub) - p->since_ms) * 1000, 1);
     write_lines(p->to.node, compressed, lines, sizeof(lines));
     if (p->to.node->draining && pl_queue_slot_ms(l->queue) > 0) {
         pl_http_stay(p->to.conn); /* it leaves in its slot, not with the first event */
@@ -122,6 +125,7 @@ void pl_longpoll_start(const struct pl_http_to *to, struct pl_queue *q, int64_t 
 {
     struct poll *p = poll_new(to);
 
+    p->since_ms = pl_hub_mono_ms(to->node->hub);
     pl_timer_set(to->node->wheel, &p->timer, pl_hub_mono_ms(to->node->hub) + (uint64_t)hold_ms);
     pl_queue_attach(q, &p->link, position);
     pl_queue_writable(q);

@@ -7,6 +7,7 @@
 #include "server/auth/auth.h"
 #include "server/base/config.h"
 #include "server/base/wheel.h"
+#include "server/core/delivered.h"
 #include "server/core/hub.h"
 #include "server/net/net.h"
 
@@ -48,8 +49,11 @@ struct pl_node {
     bool stopping;          /* the last moments: nothing new is begun */
     int64_t phase_since_ms; /* unix: when the phase came into force here */
     uint64_t published_us;  /* when the first event of this turn was; 0: none was */
-    uint64_t delivered_before;
-    void *bus; /* for the next two */
+    struct pl_delivered delivered_before;
+    void *bus; /* for the next three */
+    /* NULL: the bus delivers within the turn in which an event is published. Else when the first of
+     * this turn's events was published, unix time in ms; 0: there are none. */
+    int64_t (*turn_began_ms)(const struct pl_node *n);
     /* Sets the bus's gauges, too. */
     void (*bus_health)(const struct pl_node *n, struct pl_bus_health *ret);
     /* For workers of a master; NULL: this process is the node. */

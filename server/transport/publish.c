@@ -5,17 +5,14 @@
 #include "protocol/status.h"
 #include "server/base/alloc.h"
 #include "server/base/clock.h"
+#include "server/core/delivered.h"
 
 struct publishing {
     pl_bus_done_fn *done;
     void *arg;
     enum pl_series source;
+    uint64_t begun_us;
 };
-
-static uint64_t delivered(void)
-{
-    return pl_metric_values[PL_S_DELIVERED_WEBSOCKET] + pl_metric_values[PL_S_DELIVERED_LONGPOLL];
-}
 
 static void on_published(void *arg, int status, const int64_t *ids, size_t count)
 {
@@ -26,31 +23,38 @@ static void on_published(void *arg, int status, const int64_t *ids, size_t count
     } else {
         pl_metric_add(PL_S_PUBLISH_ERRORS, 1);
     }
+    pl_metric_observe_us(PL_S_PUBLISH_TIME, pl_clock_mono_us() - p->begun_us, 1);
     p->done(p->arg, status, ids, count);
     free(p);
 }
 
-/* Where the bus answers later, what is delivered in the turn may be others'. */
-static void begin_turn(struct pl_node *n)
+static void begin_turn(struct pl_node *n, uint64_t now_us)
 {
-    if (n->published_us == 0 && pl_hub_is_embedded(n->hub)) {
-        n->published_us = pl_clock_mono_us();
-        n->delivered_before = delivered();
+    if (n->turn_began_ms == NULL && n->published_us == 0) {
+        n->published_us = now_us;
+        n->delivered_before = pl_delivered_now();
     }
+}
+
+static uint64_t age_us(int64_t unix_ms)
+{
+    int64_t ms = pl_clock_unix_ms() - unix_ms;
+
+    return ms > 0 ? (uint64_t)ms * 1000 : 0;
 }
 
 void pl_publish_send(struct pl_node *n)
 {
-    uint64_t recipients;
+    int64_t began_ms = n->turn_began_ms != NULL ? n->turn_began_ms(n) : 0;
 
-    (void)pl_hub_end_turn(n->hub);
     if (n->published_us == 0) {
-        return;
+        n->delivered_before = pl_delivered_now();
     }
-    recipients = delivered() - n->delivered_before;
-    if (recipients > 0) {
-        pl_metric_observe_us(PL_S_DELIVERY_LATENCY, pl_clock_mono_us() - n->published_us,
-                             recipients);
+    (void)pl_hub_end_turn(n->hub);
+    if (pl_delivered_any(n->delivered_before) && (n->published_us != 0 || began_ms != 0)) {
+        pl_delivered_took(n->delivered_before, n->published_us != 0
+                                                   ? pl_clock_mono_us() - n->published_us
+                                                   : age_us(began_ms));
     }
     n->published_us = 0;
 }
@@ -64,8 +68,8 @@ void pl_publish_events(const struct pl_publish_from *from, const struct pl_publi
     struct pl_buf *bodies = pl_alloc(count * sizeof(*bodies));
     char now[PL_RFC3339_SIZE];
 
-    *p = (struct publishing){done, arg, from->source};
-    begin_turn(from->node);
+    *p = (struct publishing){done, arg, from->source, pl_clock_mono_us()};
+    begin_turn(from->node, p->begun_us);
     pl_format_rfc3339(pl_hub_unix_ms(h), now);
     for (size_t i = 0; i < count; i++) {
         pl_event_write_body(&events[i], now, &bodies[i]);

@@ -77,19 +77,67 @@ static void every_series_shows_its_value(void **state)
 
 static void a_histogram_is_cumulative_and_in_seconds(void **state)
 {
-    pl_metric_observe_us(PL_S_DELIVERY_LATENCY, 100, 3);
-    pl_metric_observe_us(PL_S_DELIVERY_LATENCY, 101, 1);
-    pl_metric_observe_us(PL_S_DELIVERY_LATENCY, 10000000, 1);
-    pl_metric_observe_us(PL_S_DELIVERY_LATENCY, 60000000, 2);
+    pl_metric_observe_us(PL_S_LATENCY_WEBSOCKET, 100, 3);
+    pl_metric_observe_us(PL_S_LATENCY_WEBSOCKET, 101, 1);
+    pl_metric_observe_us(PL_S_LATENCY_WEBSOCKET, 10000000, 1);
+    pl_metric_observe_us(PL_S_LATENCY_WEBSOCKET, 60000000, 2);
     export(state);
-    assert_int_equal(count_of("realtime_delivery_latency_seconds_bucket{le=\"0.0001\"} 3\n"), 1);
-    assert_int_equal(count_of("realtime_delivery_latency_seconds_bucket{le=\"0.00025\"} 4\n"), 1);
-    assert_int_equal(count_of("realtime_delivery_latency_seconds_bucket{le=\"5\"} 4\n"), 1);
-    assert_int_equal(count_of("realtime_delivery_latency_seconds_bucket{le=\"10\"} 5\n"), 1);
-    assert_int_equal(count_of("realtime_delivery_latency_seconds_bucket{le=\"+Inf\"} 7\n"), 1);
-    assert_int_equal(count_of("realtime_delivery_latency_seconds_sum 130.000401\n"), 1);
-    assert_int_equal(count_of("realtime_delivery_latency_seconds_count 7\n"), 1);
+    assert_int_equal(
+        count_of(
+            "realtime_delivery_latency_seconds_bucket{transport=\"websocket\",le=\"0.0001\"} 3\n"),
+        1);
+    assert_int_equal(
+        count_of(
+            "realtime_delivery_latency_seconds_bucket{transport=\"websocket\",le=\"0.00025\"} 4\n"),
+        1);
+    assert_int_equal(
+        count_of("realtime_delivery_latency_seconds_bucket{transport=\"websocket\",le=\"5\"} 4\n"),
+        1);
+    assert_int_equal(
+        count_of("realtime_delivery_latency_seconds_bucket{transport=\"websocket\",le=\"10\"} 5\n"),
+        1);
+    assert_int_equal(
+        count_of(
+            "realtime_delivery_latency_seconds_bucket{transport=\"websocket\",le=\"+Inf\"} 7\n"),
+        1);
+    assert_int_equal(
+        count_of("realtime_delivery_latency_seconds_sum{transport=\"websocket\"} 130.000401\n"), 1);
+    assert_int_equal(
+        count_of("realtime_delivery_latency_seconds_count{transport=\"websocket\"} 7\n"), 1);
     assert_int_equal(count_of("realtime_loop_lag_seconds_count 0\n"), 1);
+}
+
+static void the_series_of_a_histogram_are_counted_apart(void **state)
+{
+    pl_metric_observe_us(PL_S_POLL_EMPTY, 30000000, 1);
+    pl_metric_observe_us(PL_S_POLL_EVENTS, 30000001, 2);
+    export(state);
+    assert_int_equal(count_of("poll_duration_seconds_bucket{answer=\"empty\",le=\"30\"} 1\n"), 1);
+    assert_int_equal(count_of("poll_duration_seconds_bucket{answer=\"events\",le=\"30\"} 0\n"), 1);
+    assert_int_equal(count_of("poll_duration_seconds_bucket{answer=\"events\",le=\"60\"} 2\n"), 1);
+    assert_int_equal(count_of("poll_duration_seconds_count{answer=\"empty\"} 1\n"), 1);
+}
+
+static void sizes_are_counted_as_they_are(void **state)
+{
+    pl_metric_observe_size(PL_S_BATCH_LONGPOLL, 1);
+    pl_metric_observe_size(PL_S_BATCH_LONGPOLL, 4);
+    pl_metric_observe_size(PL_S_BATCH_LONGPOLL, 200000);
+    export(state);
+    assert_int_equal(count_of("batch_events_bucket{transport=\"longpoll\",le=\"1\"} 1\n"), 1);
+    assert_int_equal(count_of("batch_events_bucket{transport=\"longpoll\",le=\"3\"} 1\n"), 1);
+    assert_int_equal(count_of("batch_events_bucket{transport=\"longpoll\",le=\"5\"} 2\n"), 1);
+    assert_int_equal(count_of("batch_events_bucket{transport=\"longpoll\",le=\"100000\"} 2\n"), 1);
+    assert_int_equal(count_of("batch_events_bucket{transport=\"longpoll\",le=\"+Inf\"} 3\n"), 1);
+    assert_int_equal(count_of("batch_events_sum{transport=\"longpoll\"} 200005\n"), 1);
+}
+
+static void microseconds_are_exported_as_seconds(void **state)
+{
+    pl_metric_set(PL_S_CPU, 12000345);
+    export(state);
+    assert_int_equal(count_of("# TYPE process_cpu_seconds_total counter\n"), 1);
+    assert_int_equal(count_of("process_cpu_seconds_total 12.000345\n"), 1);
 }
 
 static void sets_are_told_apart_and_go_on_from_what_they_hold(void **state)
@@ -129,6 +177,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(every_metric_has_one_help_and_one_type, export, done),
         cmocka_unit_test_teardown(every_series_shows_its_value, done),
         cmocka_unit_test_teardown(a_histogram_is_cumulative_and_in_seconds, done),
+        cmocka_unit_test_teardown(the_series_of_a_histogram_are_counted_apart, done),
+        cmocka_unit_test_teardown(sizes_are_counted_as_they_are, done),
+        cmocka_unit_test_teardown(microseconds_are_exported_as_seconds, done),
         cmocka_unit_test_teardown(sets_are_told_apart_and_go_on_from_what_they_hold, done),
     };
 

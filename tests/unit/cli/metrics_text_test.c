@@ -124,9 +124,27 @@ static void more_buckets_than_are_held_do_no_harm(void **state)
     assert_true(quantile("", text, 0.5) > 0);
 }
 
+static void the_series_of_a_histogram_are_taken_together(void **state)
+{
+    const struct pl_str text = PL_LIT("h_bucket{t=\"a\",le=\"1\"} 1\n"
+                                      "h_bucket{t=\"a\",le=\"2\"} 1\n"
+                                      "h_bucket{t=\"a\",le=\"+Inf\"} 1\n"
+                                      "h_bucket{t=\"b\",le=\"1\"} 0\n"
+                                      "h_bucket{t=\"b\",le=\"2\"} 3\n"
+                                      "h_bucket{t=\"b\",le=\"+Inf\"} 3\n");
+    double v = 0;
+
+    (void)state;
+    assert_true(pl_cli_metrics_quantile(PL_LIT(""), text, "h", 0.25, &v));
+    assert_true(v == 1);
+    assert_true(pl_cli_metrics_quantile(PL_LIT(""), text, "h", 1, &v));
+    assert_true(v == 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_series_of_a_histogram_are_taken_together),
         cmocka_unit_test(samples_come_one_by_one_and_comments_do_not),
         cmocka_unit_test(lines_that_are_no_sample_are_skipped),
         cmocka_unit_test(a_label_is_found_by_its_whole_name),

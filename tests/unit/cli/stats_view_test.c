@@ -113,7 +113,7 @@ static void every_row_is_found_in_what_the_server_exports(void **state)
     for (int i = 0; i < PL_SERIES_COUNT; i++) {
         pl_metric_values[i] = 1;
     }
-    pl_metric_observe_us(PL_S_DELIVERY_LATENCY, 100, 1);
+    pl_metric_observe_us(PL_S_LATENCY_WEBSOCKET, 100, 1);
     pl_metric_observe_us(PL_S_LOOP_LAG, 100, 1);
     pl_metric_observe_us(PL_S_BUS_CANARY, 100, 1);
     pl_metrics_export(&metrics);
