@@ -8,7 +8,8 @@ typedef void pl_api_fn(struct pl_api_request *r);
 
 pl_api_fn pl_api__register, pl_api__poll, pl_api__send, pl_api__heartbeat, pl_api__unregister,
     pl_api__status, pl_api__cursor;
-pl_api_fn pl_api__update_subscriptions, pl_api__publish, pl_api__disconnect, pl_api__connections;
+pl_api_fn pl_api__update_subscriptions, pl_api__publish, pl_api__disconnect, pl_api__connections,
+    pl_api__explain;
 pl_api_fn pl_api__health, pl_api__livez, pl_api__readyz, pl_api__metrics;
 pl_api_fn pl_api__demo_token, pl_api__file;
 

@@ -38,6 +38,7 @@ static const struct route routes[] = {
     {"/realtime/publish", POST, BACKEND, pl_api__publish},
     {"/realtime/disconnect", POST, BACKEND, pl_api__disconnect},
     {"/realtime/connections", GET, BACKEND, pl_api__connections},
+    {"/realtime/explain", GET, BACKEND, pl_api__explain},
     {"/health", GET, ANYONE, pl_api__health},
     {"/realtime/health", GET, ANYONE, pl_api__health},
     {"/livez", GET, OPERATOR, pl_api__livez},

@@ -143,12 +143,21 @@ static void redis_connections(struct pl_node *n, struct pl_str user_id, pl_conne
     pl_redis_bus_connections(b->redis, user_id, done, arg);
 }
 
+static void redis_logged(struct pl_node *n, const struct pl_str *channels, size_t count,
+                         int64_t event_id, pl_logged_fn *done, void *arg)
+{
+    struct pl_node_bus *b = n->bus;
+
+    pl_redis_bus_logged(b->redis, channels, count, event_id, done, arg);
+}
+
 void pl_node_bus_join(struct pl_node_bus *b, struct pl_node *n)
 {
     n->bus = b;
     n->bus_health = b->memory != NULL ? memory_health : redis_health;
     n->turn_began_ms = b->memory != NULL ? NULL : redis_turn_began;
     n->connections = b->memory != NULL ? NULL : redis_connections;
+    n->logged = b->memory != NULL ? NULL : redis_logged;
 }
 
 /* ---- life ---- */

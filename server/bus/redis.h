@@ -61,5 +61,10 @@ void pl_redis_bus_status(const struct pl_redis_bus *b, struct pl_redis_bus_statu
 typedef void pl_redis_text_fn(void *arg, int status, struct pl_str json);
 void pl_redis_bus_connections(struct pl_redis_bus *b, struct pl_str user_id, pl_redis_text_fn *done,
                               void *arg);
+/* Looks for an event in the logs of these channels (at least one). done is called once: PL_OK with the
+ * event, valid during the call, or NULL if none has it; PL_ERR_BUS. */
+typedef void pl_redis_logged_fn(void *arg, int status, const struct pl_bus_event *e);
+void pl_redis_bus_logged(struct pl_redis_bus *b, const struct pl_str *channels, size_t count,
+                         int64_t id, pl_redis_logged_fn *done, void *arg);
 
 #endif

@@ -5,10 +5,11 @@
 
 #include "server/bus/redis_priv.h"
 
-/* What has one answer, in three parts that share this header:
+/* What has one answer, in four parts that share this header:
  *   redis_ask.c      calls: sent, kept, asked again, failed; the sequence
  *   redis_publish.c  publishes and changes: keys, replicas, what was answered last
- *   redis_queue.c    users, queues, who is connected */
+ *   redis_queue.c    users, queues, who is connected
+ *   redis_logged.c   is an event in these logs? */
 
 enum {
     PL_REDIS_SAVE_CHUNK = 128, /* queues in one call */
@@ -54,6 +55,10 @@ struct pl_redis_call {
         struct pl_bus_queue claim;
         int64_t replicas; /* WAIT */
         pl_redis_text_fn *text;
+        struct {
+            pl_redis_logged_fn *done;
+            int64_t id;
+        } logged;
         pl_hub_ready_fn *read;
     } u;
 };

@@ -23,25 +23,37 @@ static bool is_narrowed_to(const struct pl_event *e, const struct pl_sub *s)
     return false;
 }
 
-bool pl_deliver__concerns(const struct pl_event *e, const struct pl_sub *s)
+static inline enum pl_denied denied(const struct pl_event *e, const struct pl_sub *s)
 {
     const struct pl_queue *q = s->queue;
     const struct pl_user *u = q->user;
 
     if (e->id <= s->since) {
-        return false;
+        return PL_DENIED_SINCE;
     }
     if (e->has_subscribers) {
         if (!pl_event__lists(e, pl_user_id(u), u->is_number, u->number)) {
-            return false;
+            return PL_DENIED_SUBSCRIBERS;
         }
     } else if ((s->all_since == PL_NARROWED || e->id <= s->all_since) && !is_narrowed_to(e, s)) {
-        return false;
+        return PL_DENIED_NARROWED;
     }
     if (e->exclude_user.len > 0 && pl_str_eq(e->exclude_user, pl_user_id(u))) {
-        return false;
+        return PL_DENIED_USER;
     }
-    return !(e->has_exclude_queue && memcmp(e->exclude_queue, q->id, sizeof(q->id)) == 0);
+    return e->has_exclude_queue && memcmp(e->exclude_queue, q->id, sizeof(q->id)) == 0
+               ? PL_DENIED_QUEUE
+               : PL_DENIED_NOT;
+}
+
+enum pl_denied pl_deliver__denied(const struct pl_event *e, const struct pl_sub *s)
+{
+    return denied(e, s);
+}
+
+bool pl_deliver__concerns(const struct pl_event *e, const struct pl_sub *s)
+{
+    return denied(e, s) == PL_DENIED_NOT;
 }
 
 /* ---- marks ---- */

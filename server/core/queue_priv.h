@@ -133,8 +133,17 @@ int pl_kept__install(struct pl_hub *h, const struct pl_bus_queue *from, const ui
 
 /* ---- delivery.c ---- */
 
-/* Rule 3, the one predicate. */
+/* Rule 3, the one predicate, and why it says no. */
+enum pl_denied {
+    PL_DENIED_NOT,         /* the event concerns the queue, through this channel */
+    PL_DENIED_SINCE,       /* it is older than the grant */
+    PL_DENIED_SUBSCRIBERS, /* the user is not listed */
+    PL_DENIED_NARROWED,    /* the queue does not hold the channel whole, nor the topic */
+    PL_DENIED_USER,        /* exclude_user_id */
+    PL_DENIED_QUEUE,       /* exclude_queue_id */
+};
 bool pl_deliver__concerns(const struct pl_event *e, const struct pl_sub *s);
+enum pl_denied pl_deliver__denied(const struct pl_event *e, const struct pl_sub *s);
 /* Offers an event to all it concerns: those that are up to date get it at the turn's end. */
 void pl_deliver__event(struct pl_hub *h, struct pl_event *e, struct pl_channel *const *channels,
                        size_t count);

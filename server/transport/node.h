@@ -14,6 +14,9 @@
 /* json: an array encoded in JSON, valid during the call; status is PL_OK or PL_ERR_BUS. */
 typedef void pl_connections_fn(void *arg, int status, struct pl_str json);
 
+/* e: NULL if none of the logs has it, valid during the call; status is PL_OK or PL_ERR_BUS. */
+typedef void pl_logged_fn(void *arg, int status, const struct pl_bus_event *e);
+
 /* How the bus is, for health pages. Strings are static or the bus's own. */
 enum {
     PL_HEALTH_REASONS = 8
@@ -50,7 +53,7 @@ struct pl_node {
     int64_t phase_since_ms; /* unix: when the phase came into force here */
     uint64_t published_us;  /* when the first event of this turn was; 0: none was */
     struct pl_delivered delivered_before;
-    void *bus; /* for the next three */
+    void *bus; /* for what follows */
     /* NULL: the bus delivers within the turn in which an event is published. Else when the first of
      * this turn's events was published, unix time in ms; 0: there are none. */
     int64_t (*turn_began_ms)(const struct pl_node *n);
@@ -63,6 +66,9 @@ struct pl_node {
     /* A user's queues on all nodes, answered once; NULL: this node is the only one. */
     void (*connections)(struct pl_node *n, struct pl_str user_id, pl_connections_fn *done,
                         void *arg);
+    /* Looks for an event in the logs of channels, answered once; NULL: the rings are the log. */
+    void (*logged)(struct pl_node *n, const struct pl_str *channels, size_t count, int64_t event_id,
+                   pl_logged_fn *done, void *arg);
 };
 
 #endif

@@ -2,7 +2,10 @@
 
 import time
 
-from harness import ServerCase, main, new_community, new_user, until
+import unittest
+
+from harness import TEST_BUS, Server, ServerCase, TestCase, main, new_community, new_user, until
+from pages import Redis
 
 
 class Counted(ServerCase):
@@ -50,6 +53,166 @@ class Counted(ServerCase):
     def test_the_process_itself(self):
         self.assertGreater(self.server.metric("process_cpu_seconds_total"), 0)
         self.assertGreaterEqual(self.server.metric("process_max_fds"), 1024)
+
+
+class Explained(ServerCase):
+    """A verdict in words, with the rule of docs/delivery.md it stands on."""
+
+    def setUp(self):
+        super().setUp()
+        self.user, self.community = new_user(), new_community()
+
+    def explain(self, event_id, user=None, expect=200, **query):
+        answer = self.server.get("/realtime/explain", api=True, user_id=user or self.user, event_id=event_id, **query)
+        self.assertEqual(answer.status, expect, answer)
+        return answer.value
+
+    def of_queue(self, event_id, client=None):
+        said = self.explain(event_id)
+        self.assertEqual(said["verdict"], "see_queues", said)
+        queue, = [q for q in said["queues"] if client is None or q["queue_id"] == client.queue_id]
+        return queue["verdict"], queue["rule"]
+
+    def publish(self, **fields):
+        return self.server.publish([self.community], **fields)
+
+    def test_from_waiting_to_sent_to_acknowledged(self):
+        client = self.server.register(self.user, [self.community])
+        event_id = self.publish()
+        until(lambda: self.of_queue(event_id) == ("waiting", 4), "the event to wait for a poll")
+        client.poll()
+        self.assertEqual(self.of_queue(event_id), ("sent", 7))
+        client.poll()
+        self.assertEqual(self.of_queue(event_id), ("acknowledged", 7))
+
+    def test_what_rule_3_says(self):
+        client = self.server.register(self.user, [self.community],
+                                      subscriptions=[{"community_id": self.community, "article_ids": [1]}])
+        other = new_user()
+        for fields, why in ((dict(data={"article_id": 2}), "narrowed"), (dict(subscriber_ids=[other]), "subscriber_ids"),
+                            (dict(data={"article_id": 1}, exclude_user_id=self.user), "exclude_user_id"),
+                            (dict(data={"article_id": 1}, exclude_queue_id=client.queue_id), "exclude_queue_id")):
+            event_id = self.publish(**fields)
+            until(lambda: self.explain(event_id)["event"], "the event to be here")
+            queue, = self.explain(event_id)["queues"]
+            self.assertEqual((queue["verdict"], queue["rule"]), ("denied", 3), queue)
+            self.assertIn(why, queue["why"])
+            self.assertEqual(queue["channels"][0]["articles"], ["1"])
+        self.assertEqual(client.drain(), [], "and so it was")
+
+    def test_who_is_not_in_the_community(self):
+        witness = self.server.register(new_user(), [self.community])
+        self.server.register(self.user, [new_community()])
+        event_id = self.publish()
+        witness.drain(5)
+        said = self.explain(event_id, community_id=self.community)
+        self.assertEqual((said["verdict"], said["rule"]), ("denied", 3))
+        self.assertEqual([(c["channel"], c["granted"]) for c in said["channels"]],
+                         [(f"community:{self.community}", False)])
+        self.assertEqual(said["queues"][0]["verdict"], "denied")
+
+    def test_a_grant_that_came_after_the_event(self):
+        client = self.server.register(self.user, [new_community()])
+        witness = self.server.register(new_user(), [self.community])
+        event_id = self.publish()
+        witness.drain(5)
+        self.server.api("update-subscriptions", {"user_id": self.user, "community_ids": [self.community]})
+        self.assertEqual(self.of_queue(event_id), ("denied", 8))
+        self.assertEqual(client.drain(), [])
+
+    def test_a_queue_that_began_after_it(self):
+        witness = self.server.register(new_user(), [self.community])
+        event_id = self.publish()
+        witness.drain(5)
+        self.server.register(self.user, [self.community])
+        self.assertEqual(self.of_queue(event_id)[0], "before")
+
+    def test_each_queue_has_its_own(self):
+        one = self.server.register(self.user, [self.community])
+        two = self.server.register(self.user, [self.community])
+        event_id = self.publish()
+        one.drain(5)
+        self.assertEqual(self.of_queue(event_id, one), ("acknowledged", 7))
+        self.assertEqual(self.of_queue(event_id, two), ("waiting", 4))
+
+    def test_events_that_are_not_there(self):
+        self.server.register(self.user, [self.community])
+        newest = self.publish()
+        until(lambda: self.explain(newest)["event"], "the event to be here")
+        for event_id, rule in ((newest + 2**30, 1), (1, 6), (newest - 1, 6)):
+            said = self.explain(event_id)
+            self.assertEqual((said["verdict"], said["rule"], said["event"], said["queues"]), ("unknown", rule, None, []))
+
+    def test_users_that_are_not_there(self):
+        witness = self.server.register(new_user(), [self.community])
+        event_id = self.publish()
+        witness.drain(5)
+        self.assertEqual(self.explain(event_id, user="nobody", community_id=self.community)["verdict"], "denied")
+
+    def test_asking_changes_nothing(self):
+        client = self.server.register(self.user, [self.community])
+        event_id = self.publish()
+        until(lambda: self.explain(event_id)["event"], "the event to be here")
+        for _ in range(3):
+            self.explain(event_id)
+        self.assertEqual([e["event_id"] for e in client.drain(5)], [event_id])
+
+    def test_what_it_takes_to_ask(self):
+        self.assertEqual(self.server.get("/realtime/explain", user_id=7, event_id=1).status, 401)
+        for query in ({"event_id": 7}, {"user_id": 7}, {"user_id": 7, "event_id": "x"}, {"user_id": 7, "event_id": 0},
+                      {"user_id": 7, "event_id": 1, "community_id": "x"}, {"user_id": 7, "event_id": 1, "channel": "x" * 129}):
+            self.assertEqual(self.server.get("/realtime/explain", api=True, **query).status, 400, query)
+
+
+@unittest.skipIf(TEST_BUS, "brings its own")
+class ExplainedByLogs(TestCase):
+    def setUp(self):
+        self.redis = Redis().begin()
+        self.addCleanup(self.redis.stop)
+
+    def node(self, name, **options):
+        server = Server(bus__url=self.redis.url, server__node=name, **options).start()
+        self.addCleanup(server.stop)
+        until(lambda: server.get("/readyz").status == 200, f"{name} to be ready")
+        return server
+
+    def explain(self, node, user, event_id, **query):
+        answer = node.get("/realtime/explain", api=True, user_id=user, event_id=event_id, **query)
+        self.assertEqual(answer.status, 200, answer)
+        return answer.value
+
+    def test_another_node_is_named(self):
+        one, two = self.node("one"), self.node("two")
+        client = one.register(7, [42])
+        event_id = two.publish([42])
+        client.drain(5)
+        said = self.explain(two, 7, event_id)
+        self.assertEqual((said["node"], said["verdict"], said["event"]["found"]), ("two", "no_queue", "log"))
+        self.assertEqual([(q["queue_id"], q["node"]) for q in said["elsewhere"]], [(client.queue_id, "one")])
+        said = self.explain(one, 7, event_id)
+        self.assertEqual((said["queues"][0]["verdict"], said["elsewhere"]), ("acknowledged", []))
+
+    def test_what_the_ring_has_lost(self):
+        one = self.node("one", channel__ring_events=1)
+        client = one.register(7, [42])
+        first = one.publish([42])
+        for _ in range(5):
+            one.publish([42])
+        until(lambda: not self.explain(one, 7, first)["channels"][0]["in_ring"], "the ring to move on")
+        said = self.explain(one, 7, first)
+        self.assertEqual((said["event"]["found"], said["queues"][0]["verdict"]), ("log", "waiting"))
+        self.assertEqual(len(client.drain(5)), 6)
+        self.assertEqual(self.explain(one, 7, first)["queues"][0]["verdict"], "acknowledged")
+
+    def test_without_redis_the_node_says_what_it_knows(self):
+        one = self.node("one", bus__timeout="200ms")
+        client = one.register(7, [42])
+        event_id = one.publish([42])
+        client.drain(5)
+        self.redis.stop()
+        until(lambda: not self.explain(one, 7, event_id)["logs_were_read"], "the bus to be away")
+        said = self.explain(one, 7, event_id)
+        self.assertEqual((said["event"]["found"], said["queues"][0]["verdict"]), ("ring", "acknowledged"))
 
 
 if __name__ == "__main__":
