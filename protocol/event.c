@@ -249,6 +249,26 @@ void pl_event_write_body(const struct pl_publish *p, const char *now_rfc3339, st
     }
 }
 
+bool pl_is_traceparent(struct pl_str s)
+{
+    return pl_traceparent__valid(s);
+}
+
+/* It is written last, and what else could stand there ends otherwise: data is a map. */
+struct pl_str pl_event_traceparent(struct pl_str body)
+{
+    static const struct pl_str key = PL_LIT(",\"traceparent\":\"");
+    const size_t tail = key.len + PL_TRACEPARENT_LEN + 2;
+    struct pl_str found;
+
+    if (body.len <= tail || memcmp(body.s + body.len - tail, key.s, key.len) != 0 ||
+        memcmp(body.s + body.len - 2, "\"}", 2) != 0) {
+        return (struct pl_str){NULL, 0};
+    }
+    found = (struct pl_str){body.s + body.len - 2 - PL_TRACEPARENT_LEN, PL_TRACEPARENT_LEN};
+    return pl_is_traceparent(found) ? found : (struct pl_str){NULL, 0};
+}
+
 static void encode_msgpack(int64_t event_id, struct pl_str body, struct pl_buf *out)
 {
     struct pl_arena arena = {0};

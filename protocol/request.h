@@ -107,6 +107,14 @@ void pl_event_write_body(const struct pl_publish *p, const char *now_rfc3339, st
  * MessagePack is decoded and encoded. Asserts that body is such a body. */
 void pl_event_encode(enum pl_codec codec, int64_t event_id, struct pl_str body, struct pl_buf *out);
 
+/* The W3C trace context: 00-<trace id>-<parent id>-<flags>, in lower-case hex. */
+enum {
+    PL_TRACEPARENT_LEN = 55
+};
+bool pl_is_traceparent(struct pl_str s);
+/* The one at the end of such a body; len 0: it has none. */
+struct pl_str pl_event_traceparent(struct pl_str body);
+
 /* POST /realtime/disconnect */
 struct pl_disconnect {
     struct pl_str user_id; /* one of the two has len > 0 */

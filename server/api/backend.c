@@ -212,6 +212,8 @@ static int parse_events(struct pl_api_request *r, const struct pl_value *v, stru
     bool is_array = v->type == PL_ARRAY;
     const struct pl_value *items = is_array ? v->u.array.items : v;
     size_t count = is_array ? v->u.array.count : 1;
+    const struct pl_str *header = pl_http_header(&r->http->head, "traceparent");
+    bool traced = header != NULL && pl_is_traceparent(*header);
 
     if (count == 0 || count > PUBLISH_MAX) {
         strcpy(error->text, "the body is an event, or an array of 1 to 1000 events");
@@ -224,6 +226,9 @@ static int parse_events(struct pl_api_request *r, const struct pl_value *v, stru
 
         if (status != PL_OK) {
             return status;
+        }
+        if (traced && (*ret)[i].traceparent.len == 0) {
+            (*ret)[i].traceparent = *header;
         }
     }
     return PL_OK;

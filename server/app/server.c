@@ -19,6 +19,7 @@
 #include "server/app/process.h"
 #include "server/app/settings.h"
 #include "server/app/supervisor.h"
+#include "server/app/tracing.h"
 #include "server/app/workplace.h"
 #include "server/base/alloc.h"
 #include "server/base/clock.h"
@@ -42,6 +43,7 @@ struct server {
     struct pl_hub *hub;
     struct pl_auth *auth;
     struct pl_net *net;
+    struct pl_tracing *tracing;
     struct pl_node node;
     struct pl_dev_keys dev_keys;
     struct pl_timer drain;
@@ -385,6 +387,7 @@ static void unmake(struct server *s)
     if (s->workplace != NULL && s->net != NULL) {
         pl_workplace_leave(s->workplace);
     }
+    pl_tracing_free(s->tracing);
     pl_net_free(s->net);
     pl_node_bus_free(s->bus);
     pl_auth_free(s->auth);
@@ -395,6 +398,7 @@ static void unmake(struct server *s)
 static void run(struct server *s)
 {
     pl_node_bus_connect(s->bus, pl_net_loop(s->net), pl_net_address(s->net, PL_LISTENER_MAIN));
+    s->tracing = pl_tracing_new(s->cfg, s->name, &s->wheel, pl_net_loop(s->net));
     if (s->workplace != NULL) {
         pl_workplace_begin(s->workplace, &s->node, s->net, on_orphaned, s);
     } else {

@@ -7,6 +7,7 @@
 
 #include "protocol/status.h"
 #include "server/app/node_bus.h"
+#include "server/app/tracing.h"
 #include "server/app/workers.h"
 #include "server/base/log.h"
 
@@ -30,7 +31,8 @@ int pl_settings_load(const struct pl_server_options *o, struct pl_dev_keys *dev_
         (void)snprintf(err->text, sizeof(err->text),
                        "no key is configured: set auth.api_key (for your backend) or "
                        "auth.jwt_key (for clients), or try it out with --dev");
-    } else if (pl_node_bus_check(cfg, err->text, sizeof(err->text)) == PL_OK) {
+    } else if (pl_node_bus_check(cfg, err->text, sizeof(err->text)) == PL_OK &&
+               pl_tracing_check(cfg, err->text, sizeof(err->text)) == PL_OK) {
         *ret_cfg = cfg;
         *ret_auth = auth;
         return PL_OK;

@@ -22,10 +22,15 @@ uint64_t pl_clock_mono_us(void)
 
 int64_t pl_clock_unix_ms(void)
 {
+    return pl_clock_unix_us() / 1000;
+}
+
+int64_t pl_clock_unix_us(void)
+{
     struct timespec ts;
 
     PL_ASSERT(clock_gettime(CLOCK_REALTIME, &ts) == 0);
-    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+    return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
 }
 
 void pl_random_bytes(void *out, size_t len)

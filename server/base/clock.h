@@ -9,6 +9,7 @@
 uint64_t pl_clock_mono_ms(void); /* CLOCK_MONOTONIC */
 uint64_t pl_clock_mono_us(void);
 int64_t pl_clock_unix_ms(void); /* CLOCK_REALTIME */
+int64_t pl_clock_unix_us(void);
 
 /* Fills from the kernel's generator (getrandom); cannot fail. */
 void pl_random_bytes(void *out, size_t len);

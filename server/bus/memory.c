@@ -7,6 +7,7 @@
 #include "server/base/alloc.h"
 #include "server/base/list.h"
 #include "server/base/map.h"
+#include "server/bus/fan_out.h"
 
 /* What a publish under an Idempotency-Key came to. */
 struct remembered {
@@ -167,7 +168,7 @@ static void memory_publish(void *bus, const struct pl_bus_event *events, size_t 
     for (size_t i = 0; i < count; i++) {
         ids[i] = next_id(b);
         /* With the ring as log, the hub knows each channel's previous id itself. */
-        (void)pl_hub_bus_event(b->hub, ids[i], &events[i], NULL);
+        pl_bus__fan_out(b->hub, ids[i], &events[i], NULL);
     }
     if (keyed) {
         remember(b, k, ids, count);

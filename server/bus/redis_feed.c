@@ -6,6 +6,7 @@
 #include "server/base/alloc.h"
 #include "server/base/log.h"
 #include "server/base/metrics.h"
+#include "server/bus/fan_out.h"
 #include "server/bus/redis_feed_priv.h"
 
 enum {
@@ -183,7 +184,7 @@ static void tell_event(struct pl_redis_feed *f, const struct pl_redis_told *t)
         prevs[i] = prev_in(t, e.channels[i]);
     }
     f->turn_first = f->turn_first == 0 ? t->id : f->turn_first;
-    (void)pl_hub_bus_event(f->b->hub, t->id, &e, prevs);
+    pl_bus__fan_out(f->b->hub, t->id, &e, prevs);
     for (size_t i = 0; i < e.channel_count; i++) {
         struct pl_redis_channel *ch = pl_redis__feed_find(f, e.channels[i]);
 

@@ -2,11 +2,11 @@
 #define PL_CLI_COMMAND_H
 
 #include "protocol/request.h"
+#include "protocol/url.h"
 #include "server/auth/auth.h"
 #include "server/base/config.h"
 #include "server/cli/args.h"
 #include "server/cli/http_client.h"
-#include "server/cli/url.h"
 
 /* The commands, and what they share. Errors are said on stderr as "parley COMMAND: …". */
 int pl_cli_token(const struct pl_cli_args *args);

@@ -4,8 +4,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "protocol/url.h"
 #include "server/cli/response.h"
-#include "server/cli/url.h"
 
 /* A blocking HTTP/1.1 client: one request, one connection. */
 struct pl_cli_request {

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "server/cli/url.h"
+#include "protocol/url.h"
 
 /* One TCP connection, and the only place where the tool waits. Every wait has a deadline
  * (pl_clock_mono_ms) and ends at once when SIGINT or SIGTERM comes, so that commands can say

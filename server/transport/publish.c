@@ -6,13 +6,51 @@
 #include "server/base/alloc.h"
 #include "server/base/clock.h"
 #include "server/core/delivered.h"
+#include "server/core/trace.h"
 
 struct publishing {
     pl_bus_done_fn *done;
     void *arg;
     enum pl_series source;
     uint64_t begun_us;
+    struct traced *traced; /* NULL: none of the events is */
+    size_t traced_count;
 };
+
+/* One of the events whose trace is recorded. */
+struct traced {
+    size_t index;
+    struct pl_span span;
+};
+
+static void begin_spans(struct publishing *p, const struct pl_publish *events, size_t count)
+{
+    struct pl_span span;
+
+    for (size_t i = 0; i < count; i++) {
+        if (events[i].traceparent.len > 0 &&
+            pl_trace_begin(events[i].traceparent, PL_SPAN_PUBLISH, pl_clock_unix_us(), &span)) {
+            if (p->traced == NULL) {
+                p->traced = pl_alloc((count - i) * sizeof(*p->traced));
+            }
+            p->traced[p->traced_count++] = (struct traced){i, span};
+        }
+    }
+}
+
+static void end_spans(struct publishing *p, int status, const int64_t *ids, size_t count)
+{
+    for (size_t i = 0; i < p->traced_count; i++) {
+        struct traced *t = &p->traced[i];
+
+        t->span.ended_us = pl_clock_unix_us();
+        t->span.failed = status != PL_OK;
+        t->span.event_id = status == PL_OK && t->index < count ? ids[t->index] : 0;
+        pl_random_bytes(&t->span.id, sizeof(t->span.id));
+        pl_trace_put(&t->span);
+    }
+    free(p->traced);
+}
 
 static void on_published(void *arg, int status, const int64_t *ids, size_t count)
 {
@@ -24,6 +62,7 @@ static void on_published(void *arg, int status, const int64_t *ids, size_t count
         pl_metric_add(PL_S_PUBLISH_ERRORS, 1);
     }
     pl_metric_observe_us(PL_S_PUBLISH_TIME, pl_clock_mono_us() - p->begun_us, 1);
+    end_spans(p, status, ids, count);
     p->done(p->arg, status, ids, count);
     free(p);
 }
@@ -46,11 +85,15 @@ static uint64_t age_us(int64_t unix_ms)
 void pl_publish_send(struct pl_node *n)
 {
     int64_t began_ms = n->turn_began_ms != NULL ? n->turn_began_ms(n) : 0;
+    uint32_t handed;
 
     if (n->published_us == 0) {
         n->delivered_before = pl_delivered_now();
     }
-    (void)pl_hub_end_turn(n->hub);
+    handed = pl_hub_end_turn(n->hub);
+    if (pl_trace_is_fanning_out()) {
+        pl_trace_end_fan_outs(handed, pl_clock_unix_us());
+    }
     if (pl_delivered_any(n->delivered_before) && (n->published_us != 0 || began_ms != 0)) {
         pl_delivered_took(n->delivered_before, n->published_us != 0
                                                    ? pl_clock_mono_us() - n->published_us
@@ -68,7 +111,9 @@ void pl_publish_events(const struct pl_publish_from *from, const struct pl_publi
     struct pl_buf *bodies = pl_alloc(count * sizeof(*bodies));
     char now[PL_RFC3339_SIZE];
 
-    *p = (struct publishing){done, arg, from->source, pl_clock_mono_us()};
+    *p = (struct publishing){
+        .done = done, .arg = arg, .source = from->source, .begun_us = pl_clock_mono_us()};
+    begin_spans(p, events, count);
     begin_turn(from->node, p->begun_us);
     pl_format_rfc3339(pl_hub_unix_ms(h), now);
     for (size_t i = 0; i < count; i++) {

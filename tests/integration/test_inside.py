@@ -1,7 +1,9 @@
 """Seeing inside: what is counted, what explain says, traces, logs."""
 
+import http.server
+import json
+import threading
 import time
-
 import unittest
 
 from harness import TEST_BUS, Server, ServerCase, TestCase, main, new_community, new_user, until
@@ -162,6 +164,150 @@ class Explained(ServerCase):
         for query in ({"event_id": 7}, {"user_id": 7}, {"user_id": 7, "event_id": "x"}, {"user_id": 7, "event_id": 0},
                       {"user_id": 7, "event_id": 1, "community_id": "x"}, {"user_id": 7, "event_id": 1, "channel": "x" * 129}):
             self.assertEqual(self.server.get("/realtime/explain", api=True, **query).status, 400, query)
+
+
+TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+SAMPLED, UNSAMPLED = f"00-{TRACE}-{PARENT}-01", f"00-{TRACE}-{PARENT}-00"
+
+
+class Collector:
+    """Takes OTLP/HTTP as an OpenTelemetry collector does, and keeps the spans."""
+
+    def __init__(self, status=200):
+        self.requests, self.status = [], status
+        collector = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                collector.requests.append((self.path, self.headers["Content-Type"], json.loads(body)))
+                self.send_response(collector.status)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = "http://127.0.0.1:%d/v1/traces" % self.server.server_port
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @property
+    def spans(self):
+        return [span for _, _, body in list(self.requests) for resource in body["resourceSpans"]
+                for scope in resource["scopeSpans"] for span in scope["spans"]]
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def attributes(span):
+    return {a["key"]: int(a["value"]["intValue"]) for a in span["attributes"]}
+
+
+class Traced(ServerCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.collector = Collector()
+        cls.options = {"trace__otlp_url": cls.collector.url}
+        super().setUpClass()
+
+    @classmethod
+    def tearDownClass(cls):
+        super().tearDownClass()
+        cls.collector.close()
+
+    def setUp(self):
+        super().setUp()
+        self.collector.requests.clear()
+        self.community = new_community()
+        self.client = self.server.register(new_user(), [self.community])
+
+    def test_a_sampled_publish_is_two_spans(self):
+        with self.client.hold() as held:
+            event_id = self.server.publish([self.community], traceparent=SAMPLED)
+            event, = held.response().value["events"]
+        self.assertEqual(event["traceparent"], SAMPLED)
+        until(lambda: len(self.collector.spans) == 2, "two spans")
+        path, kind, body = self.collector.requests[0]
+        self.assertEqual((path, kind), ("/v1/traces", "application/json"))
+        self.assertEqual(body["resourceSpans"][0]["resource"]["attributes"][0],
+                         {"key": "service.name", "value": {"stringValue": "parleyd"}})
+        spans = {span["name"]: span for span in self.collector.spans}
+        self.assertEqual(set(spans), {"publish", "fan-out"})
+        for span in spans.values():
+            self.assertEqual((span["traceId"], span["parentSpanId"]), (TRACE, PARENT))
+            self.assertRegex(span["spanId"], "^[0-9a-f]{16}$")
+            self.assertEqual(attributes(span)["parley.event_id"], event_id)
+            begun, ended = int(span["startTimeUnixNano"]), int(span["endTimeUnixNano"])
+            self.assertLessEqual(begun, ended)
+            self.assertLess(abs(time.time_ns() - begun), 30e9)
+        self.assertEqual(attributes(spans["fan-out"])["parley.delivered"], 1)
+        self.assertNotEqual(spans["publish"]["spanId"], spans["fan-out"]["spanId"])
+
+    def test_the_header_stands_for_events_without_their_own(self):
+        other = SAMPLED.replace(TRACE, TRACE[::-1])
+        self.server.api("publish", [{"type": "x", "data": {}, "community_ids": [self.community]},
+                                    {"type": "x", "data": {}, "community_ids": [self.community], "traceparent": other}],
+                        headers={"traceparent": SAMPLED})
+        self.assertEqual([e["traceparent"] for e in self.client.drain(5)], [SAMPLED, other])
+        until(lambda: len(self.collector.spans) == 4, "four spans")
+        self.assertEqual({s["traceId"] for s in self.collector.spans}, {TRACE, TRACE[::-1]})
+
+    def test_a_header_that_is_none_is_ignored(self):
+        self.server.api("publish", {"type": "x", "data": {}, "community_ids": [self.community]},
+                        headers={"traceparent": "00-x"})
+        event, = self.client.drain(5)
+        self.assertNotIn("traceparent", event)
+
+    def test_what_is_not_sampled_travels_and_is_not_exported(self):
+        self.server.publish([self.community], traceparent=UNSAMPLED)
+        self.server.publish([self.community])
+        self.assertEqual([e.get("traceparent") for e in self.client.drain(5)], [UNSAMPLED, None])
+        self.server.publish([self.community], traceparent=SAMPLED)
+        until(lambda: len(self.collector.spans) >= 2, "the spans of the third")
+        self.assertEqual(len(self.collector.spans), 2)
+
+    def test_many_go_in_batches(self):
+        before = self.server.metric('realtime_trace_spans_total{result="exported"}')
+        for _ in range(2):
+            self.server.api("publish", [{"type": "x", "data": {}, "community_ids": [self.community]}] * 1000,
+                            headers={"traceparent": SAMPLED})
+        until(lambda: len(self.collector.spans) == 4000, "4000 spans", 10)
+        self.assertGreaterEqual(len(self.collector.requests), 8)
+        until(lambda: self.server.metric('realtime_trace_spans_total{result="exported"}') == before + 4000, "the count")
+
+
+class NotCollected(TestCase):
+    def test_a_collector_that_refuses_or_is_away_costs_spans_only(self):
+        collector = Collector(status=500)
+        with Server(trace__otlp_url=collector.url) as server:
+            failed = 'realtime_trace_spans_total{result="failed"}'
+            client = server.register(7, [42])
+            server.publish([42], traceparent=SAMPLED)
+            until(lambda: server.metric(failed) == 2, "two failed")
+            collector.close()
+            server.publish([42], traceparent=SAMPLED)
+            until(lambda: server.metric(failed) == 4, "four failed")
+            self.assertEqual(len(client.drain(5)), 2)
+            self.assertEqual(server.stderr.count(b"trace_export_failed"), 1)
+
+    def test_what_waits_is_bounded(self):
+        with Server(trace__otlp_url="http://127.0.0.1:1/") as server:
+            server.register(7, [42])
+            for _ in range(4):
+                server.api("publish", [{"type": "x", "data": {}, "community_ids": [42]}] * 1000,
+                           headers={"traceparent": SAMPLED})
+            total = lambda: sum(server.metric('realtime_trace_spans_total{result="%s"}' % r) for r in ("failed", "dropped"))
+            until(lambda: total() == 8000, "all of them to be failed or dropped", 10)
+            self.assertGreater(server.metric('realtime_trace_spans_total{result="dropped"}'), 0)
+
+    def test_what_waits_is_sent_before_the_end(self):
+        collector = Collector()
+        with Server(trace__otlp_url=collector.url) as server:
+            server.publish([42], traceparent=SAMPLED)
+        self.assertEqual(len(collector.spans), 2)
+        collector.close()
 
 
 @unittest.skipIf(TEST_BUS, "brings its own")

@@ -1,4 +1,4 @@
-#include "server/cli/url.h"
+#include "protocol/url.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -118,5 +118,5 @@ int main(void)
         cmocka_unit_test(query_values_are_percent_encoded),
     };
 
-    return cmocka_run_group_tests_name("cli/url", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("protocol/url", tests, NULL, NULL);
 }

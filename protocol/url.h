@@ -1,5 +1,5 @@
-#ifndef PL_CLI_URL_H
-#define PL_CLI_URL_H
+#ifndef PL_PROTOCOL_URL_H
+#define PL_PROTOCOL_URL_H
 
 #include "protocol/value.h"
 #include "server/base/buf.h"
@@ -13,7 +13,7 @@ struct pl_url {
 };
 
 /* NULL, or a sentence that says what is wrong. ws:// is taken for http://; https:// and wss:// are
- * refused: TLS ends at the proxy in front, and this tool speaks to the server behind it. */
+ * refused: TLS ends at the proxy in front, and neither the tool nor the server speaks it. */
 const char *pl_url_parse(const char *text, struct pl_url *ret);
 
 /* Appends a value to a query string, percent-encoded but for RFC 3986's unreserved characters. */

@@ -1,4 +1,4 @@
-#include "server/cli/url.h"
+#include "protocol/url.h"
 
 #include <stdbool.h>
 #include <stdio.h>
