@@ -1,5 +1,6 @@
 #include "server/transport/websocket.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 #include "server/base/alloc.h"
 #include "server/base/clock.h"
 #include "server/base/list.h"
+#include "server/base/log.h"
 #include "server/transport/identity.h"
 #include "server/transport/message.h"
 
@@ -15,6 +17,7 @@ enum {
     PENDING_FRAMES = 64, /* replies a client that does not read may leave behind */
     EARLY_BYTES = 65536, /* messages sent before welcome */
     RETRY_AFTER_MS = 1000,
+    QUEUE_SHOWN = 6, /* digits of a queue id in logs */
 };
 
 /* A message that came before welcome could be said. */
@@ -49,13 +52,24 @@ struct websocket {
     uint8_t pending_count;
     bool said_hello;
     bool closing;
+    int16_t close_status;      /* why we close it */
     struct pl_timer timer;     /* hello timeout, ping, liveness */
     struct opening *opening;   /* until welcome; NULL while hello is waited for */
     struct pl_list calls;      /* messages whose reply is still to come */
     struct pl_frame **pending; /* replies not taken yet, PENDING_FRAMES at most */
     uint64_t received_ms, pinged_ms;
+    uint64_t connection_id;   /* random: welcome and the log name it */
     int64_t publish_until_ms; /* unix; 0: no token with the scope was shown */
 };
+
+enum {
+    CONNECTION_ID_SIZE = 17
+};
+
+static void write_connection_id(const struct websocket *ws, char out[CONNECTION_ID_SIZE])
+{
+    (void)snprintf(out, CONNECTION_ID_SIZE, "%016" PRIx64, ws->connection_id);
+}
 
 /* 1013 and 4429 say for how long to stay away. */
 static bool says_when(int close_code)
@@ -72,6 +86,7 @@ static void close_with(struct websocket *ws, int status)
         return;
     }
     ws->closing = true;
+    ws->close_status = (int16_t)status;
     if (says_when(code)) {
         (void)snprintf(reason, sizeof(reason), "%s;retry_after_ms=%d", pl_status_code(status),
                        RETRY_AFTER_MS);
@@ -231,14 +246,12 @@ static void send_welcome(struct websocket *ws, bool resumed)
     int64_t expires_in_ms = pl_identity_expires_in_ms(n, q);
     size_t others = pl_user_other_channel_count(u);
     char id[PL_QUEUE_ID_SIZE];
-    char connection_id[17];
+    char connection_id[CONNECTION_ID_SIZE];
     struct pl_buf out = {0};
     struct pl_writer w;
-    uint64_t random;
 
     pl_queue_id(q, id);
-    pl_random_bytes(&random, sizeof(random));
-    (void)snprintf(connection_id, sizeof(connection_id), "%016llx", (unsigned long long)random);
+    write_connection_id(ws, connection_id);
     pl_writer_init(&w, ws->link.codec, &out);
     pl_write_map(&w, 10 + (expires_in_ms >= 0) + (others > 0));
     pl_write_key(&w, "op");
@@ -270,6 +283,9 @@ static void send_welcome(struct websocket *ws, bool resumed)
     pl_write_key(&w, "connection_id");
     pl_write_cstr(&w, connection_id);
     send_or_keep(ws, pl_frame_new(ws->link.codec, &out));
+    id[QUEUE_SHOWN] = '\0';
+    pl_log(PL_LOG_DEBUG, "websocket_welcome", PL_STR("connection_id", connection_id),
+           PL_STR("queue", id), PL_INT("resumed", resumed));
 }
 
 static struct pl_str keep(char **at, struct pl_str s)
@@ -507,6 +523,7 @@ void pl_websocket_accept(struct pl_node *n, struct pl_http_conn *c,
     }
     ws = pl_alloc(sizeof(*ws));
     ws->node = n;
+    pl_random_bytes(&ws->connection_id, sizeof(ws->connection_id));
     ws->link = (struct pl_link){.ops = &websocket_ops, .codec = (uint8_t)codec};
     pl_list_init(&ws->calls);
     pl_timer_init(&ws->timer, on_timer);
@@ -682,12 +699,27 @@ static void on_failed(void *arg, void *user)
     websocket_free(user);
 }
 
+/* Clients come and go: that, and a deploy, is for those who look closer. */
+static void log_closed(const struct websocket *ws, int code, bool by_peer)
+{
+    bool ours = ws->closing && !by_peer;
+    enum pl_log_level level =
+        ours && ws->close_status != PL_ERR_DRAINING ? PL_LOG_INFO : PL_LOG_DEBUG;
+    char id[CONNECTION_ID_SIZE];
+
+    write_connection_id(ws, id);
+    pl_log(
+        level, "websocket_closed", PL_STR("connection_id", id), PL_INT("code", code),
+        PL_STR("reason", ours ? pl_status_code(ws->close_status) : "by the client or the network"));
+}
+
 static void on_closed(void *arg, struct pl_ws_conn *c, int code, bool by_peer)
 {
     struct websocket *ws = pl_ws_user(c);
     struct pl_queue *q = ws->link.queue;
 
     (void)arg;
+    log_closed(ws, code, by_peer);
     ws->conn = NULL;
     if (q != NULL) {
         pl_link_detach(&ws->link);

@@ -6,8 +6,9 @@ import threading
 import time
 import unittest
 
-from harness import TEST_BUS, Server, ServerCase, TestCase, main, new_community, new_user, until
+from harness import TEST_BUS, Server, ServerCase, TestCase, main, mint, new_community, new_user, until
 from pages import Redis
+from wsclient import Ws
 
 
 class Counted(ServerCase):
@@ -308,6 +309,34 @@ class NotCollected(TestCase):
             server.publish([42], traceparent=SAMPLED)
         self.assertEqual(len(collector.spans), 2)
         collector.close()
+
+
+class Logged(ServerCase):
+    options = {"log__format": "json", "log__level": "debug"}
+
+    def records(self, event, **fields):
+        """Those with this event name and these fields, decoded."""
+        lines = [json.loads(line) for line in self.server.stderr.decode().splitlines()]
+        return [r for r in lines if r["event"] == event and fields.items() <= r.items()]
+
+    def test_a_connection_is_followed_by_the_id_that_welcome_names(self):
+        with Ws(self.server, token=mint(new_user(), [42])) as client:
+            welcome = client.expect("welcome")
+        name = welcome["connection_id"]
+        self.assertRegex(name, "^[0-9a-f]{16}$")
+        opened, = until(lambda: self.records("websocket_welcome", connection_id=name), "the record of its welcome")
+        self.assertEqual(opened["queue"], welcome["queue_id"][:6])
+        closed, = until(lambda: self.records("websocket_closed", connection_id=name), "the record of its end")
+        self.assertEqual((closed["level"], closed["code"]), ("debug", 1000))
+        self.assertNotIn(welcome["queue_id"], self.server.stderr.decode())
+
+    def test_what_the_server_closed_is_said_with_its_reason(self):
+        user = new_user()
+        with Ws(self.server, token=mint(user, [42])) as client:
+            name = client.expect("welcome")["connection_id"]
+            self.server.api("disconnect", {"user_id": user})
+            closed, = until(lambda: self.records("websocket_closed", connection_id=name), "the record of its end", 8)
+        self.assertEqual((closed["level"], closed["code"], closed["reason"]), ("info", 4403, "disconnected"))
 
 
 @unittest.skipIf(TEST_BUS, "brings its own")
