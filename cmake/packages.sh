@@ -17,7 +17,7 @@ test='clang/clang libclang-rt-14-dev clang-format-14/clang-format-14
     libcmocka-dev libssl-dev openssl/openssl
     python3 python3-websockets python3-msgpack python3-jwt
     node/nodejs npm/npm chromium/chromium fonts-dejavu-core
-    nginx-light haproxy
+    nginx-light haproxy prometheus/prometheus
     systemd-analyze/systemd mandoc/mandoc man/man-db dpkg-shlibdeps/dpkg-dev file/file python3-yaml
     redis-server/redis-server redis-sentinel/redis-sentinel python3-redis python3-django'
 
