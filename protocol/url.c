@@ -30,7 +30,7 @@ static const char *parse_port(const char *from, const char *end, struct pl_url *
     char *stop;
 
     if (from == end) {
-        strcpy(u->port, "80");
+        strcpy(u->port, u->tls ? "443" : "80");
         return NULL;
     }
     if (*from != ':' || !copy(u->port, sizeof(u->port), from + 1, (size_t)(end - from - 1))) {
@@ -75,14 +75,20 @@ static bool is_printable(const char *text)
 
 const char *pl_url_parse(const char *text, struct pl_url *ret)
 {
-    const char *from, *end, *reason;
-    size_t prefix_len;
-
     if (begins(text, "https:") || begins(text, "wss:")) {
         return "TLS is not spoken here: give the http:// address of the server itself, behind the "
                "TLS proxy";
     }
-    if (!is_printable(text) || (!begins(text, "http://") && !begins(text, "ws://"))) {
+    return pl_url_parse_public(text, ret);
+}
+
+const char *pl_url_parse_public(const char *text, struct pl_url *ret)
+{
+    const char *from, *end, *reason;
+    size_t prefix_len;
+
+    ret->tls = begins(text, "https://") || begins(text, "wss://");
+    if (!is_printable(text) || (!ret->tls && !begins(text, "http://") && !begins(text, "ws://"))) {
         return usual;
     }
     from = strstr(text, "//") + 2;

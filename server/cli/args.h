@@ -43,10 +43,11 @@ struct pl_cli_args {
     struct pl_cli_list set, communities, channels;
     int64_t ttl_ms; /* default 1 h */
     int64_t block_ms;
-    int64_t count; /* 0: no end, or the command's default */
-    int64_t since; /* -1: not given */
-    int transport; /* enum pl_cli_transport */
-    int codec;     /* enum pl_codec */
+    int64_t patience_ms; /* 0: as long as polls are held */
+    int64_t count;       /* 0: no end, or the command's default */
+    int64_t since;       /* -1: not given */
+    int transport;       /* enum pl_cli_transport */
+    int codec;           /* enum pl_codec */
     bool no_publish, json, once, all, control;
 };
 

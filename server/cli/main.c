@@ -49,6 +49,17 @@ static const struct pl_cli_command commands[] = {
      "queues there were.\n\n"
      "  parley kick --user 7 --block 60s --config parley.conf",
      pl_cli_kick},
+    {"doctor", "check a set-up: Redis, this machine, and the way clients take",
+     "doctor [--config FILE] [--bus URL] [--url URL] [--json]",
+     "Looks at the settings of Redis and its clock, at this machine's limits, at what crosses a "
+     "network\n"
+     "unencrypted, and with --url at the server as clients reach it: certificate, health, and "
+     "whether\n"
+     "something on the way cuts a held poll or a quiet WebSocket (which takes as long as polls "
+     "are\n"
+     "held). https:// needs the command openssl. Status 1 if something is wrong.\n\n"
+     "  parley doctor --config parley.conf --url https://example.org",
+     pl_cli_doctor},
     {"check-config", "check a configuration without starting a server",
      "check-config [--config FILE] [--set S.K=V]",
      "Reads the configuration as parleyd does, and its keys. Status 2 and one sentence if "

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "server/base/clock.h"
+#include "server/cli/tls.h"
 
 static volatile sig_atomic_t interrupted;
 
@@ -145,7 +146,12 @@ int pl_socket_connect(const struct pl_url *u, uint64_t deadline_ms, int *ret_fd,
                       size_t err_size)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *all;
-    int rc = getaddrinfo(u->host, u->port, &hints, &all);
+    int rc;
+
+    if (u->tls) {
+        return pl_tls_connect(u, ret_fd, err, err_size);
+    }
+    rc = getaddrinfo(u->host, u->port, &hints, &all);
 
     if (rc != 0) {
         snprintf(err, err_size, "cannot find %s: %s", u->host, gai_strerror(rc));

@@ -30,7 +30,7 @@ def run(*args, env=None, stdin=None, timeout=15):
 
 
 class Help(TestCase):
-    COMMANDS = ("token", "publish", "watch", "stats", "nodes", "log", "kick", "check-config")
+    COMMANDS = ("token", "publish", "watch", "stats", "nodes", "log", "kick", "doctor", "check-config")
 
     def test_help_lists_the_commands(self):
         code, out, err = run("--help")
@@ -44,7 +44,8 @@ class Help(TestCase):
                                  ("watch", ("--user", "--communities", "--transport", "--codec")),
                                  ("stats", ("--url",)), ("nodes", ("--bus", "--all")),
                                  ("log", ("--bus", "--community", "--control", "--since")),
-                                 ("kick", ("--user", "--block", "--api-key")), ("check-config", ("--config",))):
+                                 ("kick", ("--user", "--block", "--api-key")),
+                                 ("doctor", ("--bus", "--url", "--patience", "--json")), ("check-config", ("--config",))):
             code, out, err = run(command, "--help")
             self.assertEqual((code, err), (0, ""), command)
             for option in options:

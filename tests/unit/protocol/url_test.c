@@ -51,6 +51,20 @@ static void tls_is_refused_with_what_to_do(void **state)
     assert_non_null(strstr(pl_url_parse("wss://example.org", &u), "http://"));
 }
 
+static void tls_is_taken_where_proxies_are_looked_at(void **state)
+{
+    (void)state;
+    assert_null(pl_url_parse_public("https://example.org/live", &u));
+    assert_true(u.tls);
+    assert_string_equal(u.port, "443");
+    assert_string_equal(u.prefix, "/live");
+    assert_null(pl_url_parse_public("wss://[::1]:8443", &u));
+    assert_string_equal(u.port, "8443");
+    assert_null(pl_url_parse_public("http://example.org", &u));
+    assert_false(u.tls);
+    assert_non_null(pl_url_parse_public("https:example.org", &u));
+}
+
 static void what_is_no_address_is_refused(void **state)
 {
     static const char *const texts[] = {"",
@@ -113,6 +127,7 @@ int main(void)
         cmocka_unit_test(the_port_may_be_missing_and_a_prefix_present),
         cmocka_unit_test(an_ipv6_address_stands_in_brackets),
         cmocka_unit_test(tls_is_refused_with_what_to_do),
+        cmocka_unit_test(tls_is_taken_where_proxies_are_looked_at),
         cmocka_unit_test(what_is_no_address_is_refused),
         cmocka_unit_test(parts_that_are_too_long_are_refused),
         cmocka_unit_test(query_values_are_percent_encoded),
