@@ -40,7 +40,7 @@ struct pl_cli_args {
     bool help, version;
     const char *config, *key, *url, *api_key, *token, *user, *type, *data, *exclude_user;
     const char *bus, *prefix, *community, *channel;
-    struct pl_cli_list set, communities, channels;
+    struct pl_cli_list set, communities, channels, urls;
     int64_t ttl_ms; /* default 1 h */
     int64_t block_ms;
     int64_t patience_ms; /* 0: as long as polls are held */

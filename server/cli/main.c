@@ -25,9 +25,12 @@ static const struct pl_cli_command commands[] = {
      "  parley watch --user 7 --communities 42 --config parley.conf\n"
      "  parley watch --token \"$TOKEN\" --transport longpoll --codec msgpack --count 10",
      pl_cli_watch},
-    {"stats", "show a server's numbers, refreshed every second", "stats [--url URL] [--once]",
+    {"stats", "show a server's numbers, refreshed every second", "stats [--url URL]... [--once]",
      "Reads /metrics and /health; rates and latencies are those of the last second. The server\n"
-     "answers these to its own machine only, or on server.internal_listen.",
+     "answers these to its own machine only, or on server.internal_listen. Of several servers, or "
+     "one\n"
+     "with workers: all together, and a line for each.\n\n"
+     "  parley stats --url http://10.0.0.11:8889 --url http://10.0.0.12:8889",
      pl_cli_stats},
     {"nodes", "list the nodes of a redis bus", "nodes [--bus URL] [--all]",
      "Each node says every few seconds, in Redis, who it is: that is what is printed. One that "

@@ -5,6 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/base/alloc.h"
+#include "server/base/list.h"
+#include "server/base/map.h"
+
 static bool parse_number(struct pl_str text, double *ret)
 {
     char copy[64], *end;
@@ -84,6 +88,108 @@ bool pl_cli_metrics_label(struct pl_str labels, const char *name, struct pl_str 
         at = close + 1 + (close + 1 < end && close[1] == ',');
     }
     return false;
+}
+
+/* ---- several workers as one ---- */
+
+struct merged {
+    struct pl_map_node node;
+    struct pl_cli_sample sample; /* labels without the worker's */
+    char *key;                   /* name and labels */
+    size_t key_len;
+};
+
+static bool merged_is(const struct pl_map_node *n, const void *key, size_t key_len)
+{
+    const struct merged *m = pl_container_of(n, struct merged, node);
+
+    return m->key_len == key_len && memcmp(m->key, key, key_len) == 0;
+}
+
+/* What is no sum of what its workers say. */
+static double together(struct pl_str name, double a, double b)
+{
+    static const struct {
+        struct pl_str name;
+        bool least;
+    } states[] = {
+        {PL_LIT("realtime_bus_breaker_state"), false}, {PL_LIT("realtime_bus_feed"), true},
+        {PL_LIT("realtime_last_event_id"), false},     {PL_LIT("realtime_build_info"), false},
+        {PL_LIT("process_start_time_seconds"), true},  {PL_LIT("process_max_fds"), false},
+    };
+
+    for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
+        if (pl_str_eq(name, states[i].name)) {
+            return (a < b) == states[i].least ? a : b;
+        }
+    }
+    return a + b;
+}
+
+/* name and labels but for worker="…", as one text in out. */
+static void write_key(const struct pl_cli_sample *s, struct pl_str worker, struct pl_buf *out)
+{
+    const char *end = s->labels.s + s->labels.len;
+    const char *from = worker.s != NULL ? worker.s - strlen("worker=\"") : end;
+    const char *to = worker.s != NULL ? worker.s + worker.len + 1 : end;
+
+    if (to < end && *to == ',') {
+        to++;
+    } else if (from > s->labels.s && from[-1] == ',') {
+        from--;
+    }
+    pl_buf_append(out, s->name.s, s->name.len);
+    pl_buf_append_byte(out, '{');
+    pl_buf_append(out, s->labels.s, (size_t)(from - s->labels.s));
+    pl_buf_append(out, to, (size_t)(end - to));
+    pl_buf_append_byte(out, '}');
+}
+
+void pl_cli_metrics_merge(struct pl_str text, struct pl_str worker, struct pl_buf *out)
+{
+    struct merged **all = NULL;
+    size_t count = 0, cap = 0;
+    struct pl_cli_sample s;
+    struct pl_map known;
+
+    pl_map_init(&known, merged_is);
+    while (pl_cli_metrics_next(&text, &s)) {
+        struct pl_str of = {NULL, 0};
+        struct pl_map_node *found;
+        struct pl_buf key = {0};
+        struct merged *m;
+
+        (void)pl_cli_metrics_label(s.labels, "worker", &of);
+        if (worker.len > 0 && !pl_str_eq(of, worker)) {
+            continue;
+        }
+        write_key(&s, of, &key);
+        found = pl_map_find(&known, key.data, key.len);
+        if (found != NULL) {
+            m = pl_container_of(found, struct merged, node);
+            m->sample.value = together(s.name, m->sample.value, s.value);
+            pl_buf_done(&key);
+            continue;
+        }
+        m = pl_alloc(sizeof(*m));
+        *m = (struct merged){.sample = s, .key = (char *)key.data, .key_len = key.len};
+        pl_map_insert(&known, &m->node, m->key, m->key_len);
+        if (count == cap) {
+            cap = cap * 2 + 64;
+            all = pl_realloc(all, cap * sizeof(*all));
+        }
+        all[count++] = m;
+    }
+    for (size_t i = 0; i < count; i++) {
+        bool bare = all[i]->key[all[i]->key_len - 2] == '{';
+
+        pl_buf_append(out, all[i]->key, all[i]->key_len - (bare ? 2 : 0));
+        pl_buf_printf(out, " %.17g\n", all[i]->sample.value);
+        free(all[i]->key);
+        free(all[i]);
+    }
+    free(all);
+    pl_map_done(&known);
 }
 
 bool pl_cli_metrics_find(struct pl_str text, struct pl_str name, struct pl_str labels, double *ret)

@@ -4,6 +4,7 @@
 #include <stdbool.h>
 
 #include "protocol/value.h"
+#include "server/base/buf.h"
 
 /* Reads Prometheus' text format 0.0.4 as far as a Parley server writes it. Pure. */
 struct pl_cli_sample {
@@ -17,6 +18,11 @@ bool pl_cli_metrics_next(struct pl_str *text, struct pl_cli_sample *ret);
 
 /* A label's value; false: absent. */
 bool pl_cli_metrics_label(struct pl_str labels, const char *name, struct pl_str *ret);
+
+/* Writes the samples of text as those of one process: of this worker, or (worker.len 0) of all workers
+ * and, where texts were joined, of all nodes: what differs in the label worker only is added up, or for
+ * what is a state the worst is taken. */
+void pl_cli_metrics_merge(struct pl_str text, struct pl_str worker, struct pl_buf *out);
 
 /* The sample with this name and exactly these labels; false: absent. */
 bool pl_cli_metrics_find(struct pl_str text, struct pl_str name, struct pl_str labels, double *ret);

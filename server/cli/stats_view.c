@@ -241,3 +241,132 @@ void pl_cli_stats_render(const struct pl_cli_stats *s, struct pl_buf *out)
         pl_buf_append_byte(out, '\n');
     }
 }
+
+/* ---- several ---- */
+
+enum {
+    CELL = 14
+};
+
+static double sum_of(struct pl_str text, const char *metric)
+{
+    struct pl_cli_sample s;
+    double sum = 0;
+
+    while (pl_cli_metrics_next(&text, &s)) {
+        sum += pl_str_eq(s.name, (struct pl_str){metric, strlen(metric)}) ? s.value : 0;
+    }
+    return sum;
+}
+
+static void append_cell(struct pl_buf *out, const struct pl_cli_stats *s, const struct row *r)
+{
+    char text[PL_CLI_TEXT_SIZE] = "-";
+    double now, v;
+
+    if (r->kind == LATENCY) {
+        if (pl_cli_metrics_quantile(s->before, s->after, r->metric, 0.99, &v)) {
+            pl_cli_format_seconds(v, text);
+        }
+    } else if (r->kind == COUNTER) {
+        now = sum_of(s->after, r->metric) - sum_of(s->before, r->metric);
+        if (s->before.len > 0 && s->elapsed_s > 0 && now >= 0) {
+            pl_cli_format_rate(now / s->elapsed_s, text);
+        }
+    } else if (r->kind == BYTES_GAUGE) {
+        pl_cli_format_bytes(sum_of(s->after, r->metric), text);
+    } else {
+        pl_cli_format_count(sum_of(s->after, r->metric), text);
+    }
+    pl_buf_printf(out, "%*s", CELL, text);
+}
+
+static const struct row columns[] = {
+    {"connections", "realtime_connections", GAUGE, false},
+    {"queues", "realtime_active_queues", GAUGE, false},
+    {"published/s", "realtime_events_published_total", COUNTER, false},
+    {"delivered/s", "realtime_events_delivered_total", COUNTER, false},
+    {"latency p99", "realtime_delivery_latency_seconds", LATENCY, false},
+    {"loop lag p99", "realtime_loop_lag_seconds", LATENCY, false},
+    {"memory", "process_resident_memory_bytes", BYTES_GAUGE, false},
+};
+enum {
+    COLUMN_COUNT = sizeof(columns) / sizeof(columns[0])
+};
+
+static void append_line(struct pl_buf *out, const char *name, struct pl_str worker,
+                        const struct pl_cli_stats *s)
+{
+    pl_buf_printf(out, "%-28s%-7.*s", name, (int)worker.len, worker.s);
+    for (size_t i = 0; i < COLUMN_COUNT; i++) {
+        append_cell(out, s, &columns[i]);
+    }
+    pl_buf_append_byte(out, '\n');
+}
+
+/* The next worker that the text tells of, by a metric that every worker has one of. */
+static bool next_worker(struct pl_str *text, struct pl_str *ret)
+{
+    struct pl_cli_sample s;
+
+    while (pl_cli_metrics_next(text, &s)) {
+        if (pl_str_eq(s.name, PL_LIT("realtime_pending_polls")) &&
+            pl_cli_metrics_label(s.labels, "worker", ret)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool pl_cli_stats_has_workers(const struct pl_cli_stats_node *nodes, size_t count)
+{
+    struct pl_str worker;
+
+    for (size_t i = 0; i < count; i++) {
+        struct pl_str text = nodes[i].stats.after;
+
+        if (nodes[i].error == NULL && next_worker(&text, &worker)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void append_node(struct pl_buf *out, const struct pl_cli_stats_node *n)
+{
+    struct pl_str text = n->stats.after, worker;
+    bool any = false;
+
+    while (next_worker(&text, &worker)) {
+        struct pl_buf before = {0}, after = {0};
+        struct pl_cli_stats s = n->stats;
+
+        pl_cli_metrics_merge(n->stats.before, worker, &before);
+        pl_cli_metrics_merge(n->stats.after, worker, &after);
+        s.before = (struct pl_str){(const char *)before.data, before.len};
+        s.after = (struct pl_str){(const char *)after.data, after.len};
+        append_line(out, any ? "" : n->name, worker, &s);
+        any = true;
+        pl_buf_done(&before);
+        pl_buf_done(&after);
+    }
+    if (!any) {
+        append_line(out, n->name, PL_LIT("-"), &n->stats);
+    }
+}
+
+void pl_cli_stats_table(const struct pl_cli_stats_node *nodes, size_t count, struct pl_buf *out)
+{
+    pl_buf_printf(out, "%-28s%-7s", "node", "worker");
+    for (size_t i = 0; i < COLUMN_COUNT; i++) {
+        pl_buf_printf(out, "%*s", CELL, columns[i].title);
+    }
+    pl_buf_append_byte(out, '\n');
+    for (size_t i = 0; i < count; i++) {
+        if (nodes[i].error != NULL) {
+            pl_buf_printf(out, "%-28s%s\n", nodes[i].name, nodes[i].error);
+        } else {
+            append_node(out, &nodes[i]);
+        }
+    }
+}

@@ -16,4 +16,15 @@ struct pl_cli_stats {
 };
 void pl_cli_stats_render(const struct pl_cli_stats *s, struct pl_buf *out);
 
+/* One of several servers, or one with workers. */
+struct pl_cli_stats_node {
+    const char *name;  /* its URL */
+    const char *error; /* it did not answer; NULL: it did */
+    struct pl_cli_stats stats;
+};
+/* Has any of them workers? */
+bool pl_cli_stats_has_workers(const struct pl_cli_stats_node *nodes, size_t count);
+/* A line for each node, or for each of its workers. */
+void pl_cli_stats_table(const struct pl_cli_stats_node *nodes, size_t count, struct pl_buf *out);
+
 #endif

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -617,6 +618,14 @@ class OnNodes(TestCase):
             # 503 for what is not found while the bus has been there for 10 s only: it may yet be saved.
             until(lambda: client.ask().status in (403, 404, 503), "the queue to end")
         until(lambda: not self.connections(self.right, user), "nobody to be listed")
+
+    def test_stats_of_several_nodes_is_a_line_for_each(self):
+        code, out, err = run("stats", "--url", self.left.origin, "--url", "http://127.0.0.1:1", "--url", self.right.origin, "--once")
+        self.assertEqual((code, err), (0, ""), err)
+        for server in (self.left, self.right):
+            self.assertRegex(out, r"(?m)^%s +- +\d" % re.escape(server.origin[7:]))
+        self.assertRegex(out, r"(?m)^127.0.0.1:1 +cannot connect")
+        self.assertRegex(out, r"(?m)^bus +connected, Pub/Sub")
 
     def test_stats_says_how_the_bus_is(self):
         code, out, err = run("stats", "--url", self.left.origin, "--once")

@@ -141,10 +141,37 @@ static void the_series_of_a_histogram_are_taken_together(void **state)
     assert_true(v == 2);
 }
 
+static void workers_are_taken_together_or_one_by_one(void **state)
+{
+    static const struct pl_str text = PL_LIT("# HELP a b\n"
+                                             "a{worker=\"0\",t=\"x\"} 1\n"
+                                             "a{worker=\"0\",t=\"y\"} 2\n"
+                                             "n{worker=\"0\"} 3\n"
+                                             "realtime_bus_feed{worker=\"0\"} 2\n"
+                                             "a{t=\"x\",worker=\"1\"} 10\n"
+                                             "n{worker=\"1\"} 30.5\n"
+                                             "realtime_bus_feed{worker=\"1\"} 1\n"
+                                             "realtime_bus_breaker_state{worker=\"0\"} 2\n"
+                                             "realtime_bus_breaker_state{worker=\"1\"} 0\n");
+    struct pl_buf out = {0};
+
+    (void)state;
+    pl_cli_metrics_merge(text, PL_LIT(""), &out);
+    assert_string_equal(pl_buf_cstr(&out),
+                        "a{t=\"x\"} 11\na{t=\"y\"} 2\nn 33.5\nrealtime_bus_feed 1\n"
+                        "realtime_bus_breaker_state 2\n");
+    pl_buf_done(&out);
+    pl_cli_metrics_merge(text, PL_LIT("1"), &out);
+    assert_string_equal(pl_buf_cstr(&out), "a{t=\"x\"} 10\nn 30.5\nrealtime_bus_feed 1\n"
+                                           "realtime_bus_breaker_state 0\n");
+    pl_buf_done(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_series_of_a_histogram_are_taken_together),
+        cmocka_unit_test(workers_are_taken_together_or_one_by_one),
         cmocka_unit_test(samples_come_one_by_one_and_comments_do_not),
         cmocka_unit_test(lines_that_are_no_sample_are_skipped),
         cmocka_unit_test(a_label_is_found_by_its_whole_name),
