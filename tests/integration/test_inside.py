@@ -306,7 +306,9 @@ class NotCollected(TestCase):
     def test_what_waits_is_sent_before_the_end(self):
         collector = Collector()
         with Server(trace__otlp_url=collector.url) as server:
+            client = server.register(7, [42])
             server.publish([42], traceparent=SAMPLED)
+            self.assertEqual(len(client.drain(5)), 1)
         self.assertEqual(len(collector.spans), 2)
         collector.close()
 
