@@ -15,6 +15,7 @@ add_custom_target(man ALL DEPENDS ${pages})
 
 install(TARGETS parleyd parley DESTINATION bin COMPONENT server)
 install(FILES conf/nginx.conf conf/haproxy.cfg conf/redis.conf conf/sentinel.conf conf/sysctl.conf
+  conf/prometheus.yml conf/prometheus-rules.yml conf/grafana-dashboard.json
   DESTINATION share/doc/parley/examples COMPONENT server)
 install(FILES README.md DESTINATION share/doc/parley COMPONENT server)
 install(DIRECTORY docs/ DESTINATION share/doc/parley/docs COMPONENT server
