@@ -23,6 +23,7 @@ static void look(const struct pl_node *n, struct pl_together *ret)
     *ret = (struct pl_together){
         .workers = 1,
         .ready = !n->draining && bus.reason_count == 0,
+        .renewed = !n->draining && bus.reason_count == 0,
         .queues = s.queues,
         .pending_polls = s.pending_polls,
         .stopping = n->draining,
@@ -81,21 +82,34 @@ void pl_api__health(struct pl_api_request *r)
     pl_http_answer_buf(&r->to, 200, &out);
 }
 
-static void answer_state(struct pl_api_request *r, const char *state)
+/* `parley upgrade` goes by it. */
+void pl_api__livez(struct pl_api_request *r)
 {
+    const struct pl_running *running = r->node->running;
+    struct pl_together t;
     struct pl_buf out = {0};
     struct pl_writer w;
 
+    look(r->node, &t);
     pl_writer_init(&w, r->to.codec, &out);
-    pl_write_map(&w, 1);
+    pl_write_map(&w, 6 + (running->refused > 0));
     pl_write_key(&w, "status");
-    pl_write_cstr(&w, state);
+    pl_write_cstr(&w, "alive");
+    pl_write_key(&w, "pid");
+    pl_write_int(&w, running->pid);
+    pl_write_key(&w, "since_ms");
+    pl_write_int(&w, running->since_ms);
+    pl_write_key(&w, "workers");
+    pl_write_int(&w, t.workers);
+    pl_write_key(&w, "renewed");
+    pl_write_int(&w, t.renewed);
+    pl_write_key(&w, "upgrades_refused");
+    pl_write_int(&w, running->refused);
+    if (running->refused > 0) {
+        pl_write_key(&w, "why");
+        pl_write_cstr(&w, running->why);
+    }
     pl_http_answer_buf(&r->to, 200, &out);
-}
-
-void pl_api__livez(struct pl_api_request *r)
-{
-    answer_state(r, "alive");
 }
 
 void pl_api__readyz(struct pl_api_request *r)
@@ -108,13 +122,15 @@ void pl_api__readyz(struct pl_api_request *r)
 
     r->node->bus_health(r->node, &bus);
     look(r->node, &t);
+    pl_writer_init(&w, r->to.codec, &out);
+    pl_write_map(&w, 1);
     if (!t.stopping && t.ready > 0) {
-        answer_state(r, "ready");
+        pl_write_key(&w, "status");
+        pl_write_cstr(&w, "ready");
+        pl_http_answer_buf(&r->to, 200, &out);
         return;
     }
     draining = t.stopping || r->node->draining;
-    pl_writer_init(&w, r->to.codec, &out);
-    pl_write_map(&w, 1);
     pl_write_key(&w, "reasons");
     pl_write_array(&w, bus.reason_count + draining);
     if (draining) {

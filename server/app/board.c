@@ -75,7 +75,10 @@ void pl_board_sum(const struct pl_board *b, struct pl_board_sums *ret)
         if (s->lives) {
             const uint64_t *v = s->metrics.values;
 
-            ret->ready += s->ready && !s->draining;
+            bool is_ready = s->ready && !s->draining;
+
+            ret->ready += is_ready;
+            ret->renewed += is_ready && s->since_ms == b->running.since_ms;
             ret->pending_polls += v[PL_S_PENDING_POLLS];
             ret->queues += v[PL_S_QUEUES_WEBSOCKET] + v[PL_S_QUEUES_LONGPOLL] + v[PL_S_QUEUES_NONE];
         }

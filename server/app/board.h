@@ -6,6 +6,7 @@
 
 #include "server/app/workers.h"
 #include "server/base/metrics.h"
+#include "server/transport/node.h"
 
 /* Memory that a master and its workers share: each worker counts and says how it is in its own slot,
  * and any of them can tell how the node is as a whole. So nobody has to be asked, a worker that
@@ -17,6 +18,7 @@ struct pl_board_slot {
     uint32_t lives;
     uint32_t ready; /* it accepts, and its bus is fit */
     uint32_t draining;
+    int64_t since_ms; /* pl_running.since_ms of who started it */
     struct pl_metrics metrics;
 };
 
@@ -24,6 +26,7 @@ struct pl_board {
     uint64_t layout; /* first: whether the rest can be understood */
     uint32_t wanted; /* workers there should be; the master's to write, as is the next */
     uint32_t stopping;
+    struct pl_running running; /* likewise: the master */
     struct pl_board_slot slots[PL_SLOTS];
 };
 
@@ -38,7 +41,7 @@ void pl_board_ended(struct pl_board *b, unsigned slot);
 
 /* The node as a whole. */
 struct pl_board_sums {
-    unsigned ready;
+    unsigned ready, renewed; /* as in pl_together */
     uint64_t queues, pending_polls;
 };
 void pl_board_sum(const struct pl_board *b, struct pl_board_sums *ret);

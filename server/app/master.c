@@ -94,6 +94,7 @@ static int start_worker(void *arg, unsigned slot)
     }
     m->controls[slot] = line[0];
     m->board->slots[slot].used = m->board->slots[slot].lives = 1;
+    m->board->slots[slot].since_ms = m->board->running.since_ms;
     pl_log(PL_LOG_INFO, "worker_started", PL_INT("worker", slot), PL_INT("pid", pid));
     return pid;
 }
@@ -257,6 +258,12 @@ static void reload(struct master *m)
 
 /* ---- upgrade ---- */
 
+static void refuse_upgrade(struct master *m, const char *why)
+{
+    pl_running_refuse(&m->board->running, why);
+    refuse("upgrade_refused", why);
+}
+
 static void check_new_binary(struct master *m)
 {
     if (m->checking != 0 || m->stopping) {
@@ -266,7 +273,7 @@ static void check_new_binary(struct master *m)
     m->checking = pl_process_check_config(m->options->argv);
     if (m->checking < 0) {
         m->checking = 0;
-        refuse("upgrade_refused", strerror(errno));
+        refuse_upgrade(m, strerror(errno));
     }
 }
 
@@ -303,7 +310,7 @@ static void become_new_binary(struct master *m)
         .keep_count = keep_count,
     });
     free(value);
-    refuse("upgrade_refused", strerror(errno));
+    refuse_upgrade(m, strerror(errno));
 }
 
 /* ---- stop ---- */
@@ -398,7 +405,7 @@ static void reap(struct master *m)
             if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
                 become_new_binary(m);
             } else {
-                refuse("upgrade_refused", "the new binary does not accept the configuration");
+                refuse_upgrade(m, "the new binary does not accept the configuration");
             }
         }
     }
@@ -542,6 +549,7 @@ int pl_master_run(const struct pl_server_options *o, struct pl_config *cfg, unsi
     } else {
         m->board->wanted = workers > 0 ? workers : 1;
         m->board->stopping = 0;
+        m->board->running = pl_running_now();
         (void)pl_workers_begin(&m->workers, m->board->wanted, now_ms());
         pl_workers_run(&m->workers, now_ms());
         while (pl_workers_running(&m->workers) > 0 || !m->stopping) {

@@ -4,10 +4,12 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "server/base/alloc.h"
+#include "server/base/clock.h"
 
 const char *pl_process_path(void)
 {
@@ -19,6 +21,17 @@ const char *pl_process_path(void)
         path[len > 0 ? len : 0] = '\0';
     }
     return path;
+}
+
+struct pl_running pl_running_now(void)
+{
+    return (struct pl_running){.pid = getpid(), .since_ms = pl_clock_unix_ms()};
+}
+
+void pl_running_refuse(struct pl_running *r, const char *why)
+{
+    (void)snprintf(r->why, sizeof(r->why), "%s", why);
+    r->refused++;
 }
 
 static void set_close_on_exec(const struct pl_program *p, bool on)

@@ -4,6 +4,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "server/transport/node.h"
+
 /* Starting parleyd again, in a process of its own or in place of this one. */
 struct pl_program {
     const char *path;
@@ -28,6 +30,10 @@ int pl_process_start(const struct pl_program *p);
 /* Starts the newest binary to look at the configuration, as these arguments name it: 0 is its exit
  * status if it accepts it. The pid, or -1. */
 int pl_process_check_config(char **argv);
+/* This process, and the binary it runs, from now on. */
+struct pl_running pl_running_now(void);
+/* The newest binary is not taken. */
+void pl_running_refuse(struct pl_running *r, const char *why);
 /* Returns only if it fails: errno says why. */
 void pl_process_become(const struct pl_program *p);
 

@@ -45,6 +45,7 @@ struct server {
     struct pl_net *net;
     struct pl_tracing *tracing;
     struct pl_node node;
+    struct pl_running running;
     struct pl_dev_keys dev_keys;
     struct pl_timer drain;
     struct pl_workplace *workplace; /* NULL: no worker, but all there is */
@@ -235,8 +236,8 @@ static void on_upgrade(void *arg, int signum)
         return;
     }
     if (!is_accepted(s)) {
-        pl_log(PL_LOG_ERROR, "upgrade_refused",
-               PL_STR("error", "the new binary does not accept the configuration"),
+        pl_running_refuse(&s->running, "the new binary does not accept the configuration");
+        pl_log(PL_LOG_ERROR, "upgrade_refused", PL_STR("error", s->running.why),
                PL_STR("kept", "what was running"));
         return;
     }
@@ -321,6 +322,7 @@ static void make_core(struct server *s, uint64_t mono_ms, int64_t unix_ms)
         .auth = s->auth,
         .wheel = &s->wheel,
         .name = s->name,
+        .running = &s->running,
         .started_ms = mono_ms,
         .phase_since_ms = unix_ms,
         .dev = s->options->dev,
@@ -414,6 +416,7 @@ static int serve(struct server *s, const int sockets[2])
     int status;
 
     name_node(s);
+    s->running = pl_running_now();
     pl_metric_set(PL_S_START_TIME, (uint64_t)(pl_clock_unix_ms() / 1000));
     make_core(s, pl_clock_mono_ms(), pl_clock_unix_ms());
     status = make_net(s, sockets);

@@ -82,6 +82,7 @@ static void together(const struct pl_node *n, struct pl_together *ret)
     *ret = (struct pl_together){
         .workers = p->board->wanted,
         .ready = sums.ready,
+        .renewed = sums.renewed,
         .queues = sums.queues,
         .pending_polls = sums.pending_polls,
         .stopping = p->board->stopping != 0,
@@ -119,6 +120,7 @@ void pl_workplace_begin(struct pl_workplace *p, struct pl_node *n, struct pl_net
     p->arg = arg;
     p->began_ms = pl_hub_mono_ms(n->hub);
     n->workplace = p;
+    n->running = &p->board->running;
     n->together = together;
     n->export_metrics = export_metrics;
     uv_poll_init(pl_net_loop(net), &p->line, p->control);

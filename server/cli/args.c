@@ -71,7 +71,7 @@ static const struct row rows[] = {
     {" nodes log ", "", "--prefix", TEXT, "NAME", AT(prefix), "default: bus.prefix"},
     {" watch ", "", "--json", FLAG, NULL, AT(json), "the states on stderr as JSON lines too"},
     {" stats ", "", "--once", FLAG, NULL, AT(once), "print once and stop"},
-    {" publish watch kick ", "", "--url", TEXT, "URL", AT(url),
+    {" publish watch kick upgrade ", "", "--url", TEXT, "URL", AT(url),
      "the server; default: $PARLEY_URL, else http://127.0.0.1:8888"},
     {" stats ", "", "--url", LIST, "URL", AT(urls),
      "a server; may be repeated; default: $PARLEY_URL, else http://127.0.0.1:8888"},
@@ -79,6 +79,8 @@ static const struct row rows[] = {
      "the server as clients have it, http:// or https://; default: it is not looked at"},
     {" doctor ", "", "--patience", DURATION_MS, "TIME", AT(patience_ms),
      "how long to hold connections to find who cuts them; default: longpoll.timeout"},
+    {" upgrade ", "", "--patience", DURATION_MS, "TIME", AT(patience_ms),
+     "how long to wait for it: 60s (the default)"},
     {" publish kick ", "", "--api-key", TEXT, "KEY", AT(api_key),
      "the backend's key; default: the first auth.api_key configured"},
     {" token watch doctor ", "", "--key", TEXT, "SECRET", AT(key),
@@ -87,8 +89,8 @@ static const struct row rows[] = {
      AT(config), "parleyd's configuration file"},
     {" token watch publish nodes log kick doctor check-config ", "", "--set", LIST,
      "SECTION.KEY=VALUE", AT(set), "an option over that of the file; may be repeated"},
-    {" token watch publish stats nodes log kick doctor check-config ", "", "--help", FLAG, NULL,
-     AT(help), "this text"},
+    {" token watch publish stats nodes log kick doctor upgrade check-config ", "", "--help", FLAG,
+     NULL, AT(help), "this text"},
 };
 enum {
     ROW_COUNT = sizeof(rows) / sizeof(rows[0])

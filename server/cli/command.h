@@ -17,6 +17,7 @@ int pl_cli_nodes(const struct pl_cli_args *args);
 int pl_cli_log(const struct pl_cli_args *args);
 int pl_cli_kick(const struct pl_cli_args *args);
 int pl_cli_doctor(const struct pl_cli_args *args);
+int pl_cli_upgrade(const struct pl_cli_args *args);
 int pl_cli_check_config(const struct pl_cli_args *args);
 
 /* Says it, and returns `status`. */

@@ -63,6 +63,16 @@ static const struct pl_cli_command commands[] = {
      "held). https:// needs the command openssl. Status 1 if something is wrong.\n\n"
      "  parley doctor --config parley.conf --url https://example.org",
      pl_cli_doctor},
+    {"upgrade", "have parleyd become the binary that is now in its place",
+     "upgrade [--url URL] [--patience TIME]",
+     "For a parleyd on this machine: sends it SIGUSR2, and waits until its workers are those of "
+     "the "
+     "new\n"
+     "binary. Status 1 if it is refused, and then nothing has changed. --url is where it answers "
+     "its\n"
+     "operators: server.internal_listen, if that is set.\n\n"
+     "  mv parleyd.new /usr/bin/parleyd && parley upgrade --url http://127.0.0.1:8889",
+     pl_cli_upgrade},
     {"check-config", "check a configuration without starting a server",
      "check-config [--config FILE] [--set S.K=V]",
      "Reads the configuration as parleyd does, and its keys. Status 2 and one sentence if "

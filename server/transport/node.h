@@ -33,8 +33,17 @@ struct pl_bus_health {
 struct pl_together {
     unsigned workers; /* that there should be */
     unsigned ready;
+    unsigned renewed; /* of these, who was started by the binary that runs */
     uint64_t queues, pending_polls;
     bool stopping; /* all of them */
+};
+
+/* Which process to signal, and what became of upgrades. */
+struct pl_running {
+    int64_t pid;
+    int64_t since_ms; /* unix: when the binary that runs took its place */
+    uint32_t refused; /* upgrades */
+    char why[128];    /* the last of these was */
 };
 
 /* One parleyd process, as the edges see it: what a request or a message needs to be answered. Made
@@ -45,6 +54,7 @@ struct pl_node {
     struct pl_auth *auth; /* replaced by a reload */
     struct pl_wheel *wheel;
     const char *name;
+    const struct pl_running *running;
     uint64_t started_ms;    /* monotonic */
     bool dev;               /* --dev: any localhost origin, the demo and its tokens */
     bool has_internal;      /* server.internal_listen is set */

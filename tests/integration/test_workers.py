@@ -13,7 +13,7 @@ import time
 import unittest
 
 import harness
-from harness import PARLEYD, SECRET, Server, TestCase, main, mint, new_community, new_user, until
+from harness import PARLEY, PARLEYD, SECRET, Server, TestCase, main, mint, new_community, new_user, until
 from pages import Redis, free_port
 from wsclient import Ws
 
@@ -21,6 +21,14 @@ from wsclient import Ws
 def children(pid):
     with open(f"/proc/{pid}/task/{pid}/children") as f:
         return f.read().split()
+
+
+def upgrade(test, server, status):
+    """What `parley upgrade` says."""
+    host, port = server.internal or server.address
+    done = subprocess.run([PARLEY, "upgrade", "--url", f"http://{host}:{port}"], capture_output=True, text=True, timeout=70)
+    test.assertEqual(done.returncode, status, done)
+    return (done.stdout + done.stderr).strip()
 
 
 class Hammer:
@@ -280,7 +288,7 @@ class OnRedis(TestCase):
             self.assertTrue(again.expect("welcome")["resumed"])
         # And once more, then a replacement: the new master knows its children.
         before = self.workers()
-        self.server.process.send_signal(signal.SIGUSR2)
+        self.assertRegex(upgrade(self, self.server, 0), rf"^upgraded: pid {self.server.process.pid}, 2 workers, \d+ ms$")
         until(lambda: len(self.workers()) == 2 and not set(self.workers().values()) & set(before.values()), "again", 10)
         victim = min(self.workers())
         pid = self.workers()[victim]
@@ -297,7 +305,7 @@ class OnRedis(TestCase):
             os.chmod(path + ".new", 0o755)
             os.rename(path + ".new", path)
             refused = len(self.log("upgrade_refused"))
-            self.server.process.send_signal(signal.SIGUSR2)
+            self.assertIn("refused, nothing has changed: ", upgrade(self, self.server, 1))
             until(lambda: len(self.log("upgrade_refused")) > refused, "it says so")
         self.assertEqual(self.workers(), before)
         os.kill(before[0], signal.SIGKILL)  # its replacement is of the binary that runs
@@ -505,6 +513,7 @@ class Embedded(TestCase):
             self.assertGreater(server.metric("process_start_time_seconds"), started)
             self.assert_error(client.ask(), 404, "queue_not_found")
             self.assertGreater(server.publish(), seen)
+            self.assertRegex(upgrade(self, server, 0), rf"^upgraded: pid {pid}, 1 worker, \d+ ms$")
 
 
 if __name__ == "__main__":
