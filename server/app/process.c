@@ -1,13 +1,19 @@
+#define _DEFAULT_SOURCE /* initgroups */
+
 #include "server/app/process.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <limits.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
+#include "protocol/status.h"
 #include "server/base/alloc.h"
 #include "server/base/clock.h"
 
@@ -32,6 +38,31 @@ void pl_running_refuse(struct pl_running *r, const char *why)
 {
     (void)snprintf(r->why, sizeof(r->why), "%s", why);
     r->refused++;
+}
+
+int pl_process_become_user(const char *name, char *err, size_t err_size)
+{
+    const struct passwd *p;
+
+    if (name[0] == '\0') {
+        return PL_OK;
+    }
+    errno = 0;
+    p = getpwnam(name);
+    if (p == NULL) {
+        (void)snprintf(err, err_size, "server.user: %s: %s", name,
+                       errno != 0 ? strerror(errno) : "there is no such user");
+    } else if (geteuid() == p->pw_uid) {
+        return PL_OK;
+    } else if (geteuid() != 0) {
+        (void)snprintf(err, err_size, "server.user: only root can become %s", name);
+    } else if (initgroups(name, p->pw_gid) != 0 || setgid(p->pw_gid) != 0 ||
+               setuid(p->pw_uid) != 0) {
+        (void)snprintf(err, err_size, "server.user: cannot become %s: %s", name, strerror(errno));
+    } else {
+        return PL_OK;
+    }
+    return PL_ERR_INVALID;
 }
 
 static void set_close_on_exec(const struct pl_program *p, bool on)

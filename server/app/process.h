@@ -34,6 +34,9 @@ int pl_process_check_config(char **argv);
 struct pl_running pl_running_now(void);
 /* The newest binary is not taken. */
 void pl_running_refuse(struct pl_running *r, const char *why);
+/* For a process that is root: becomes this user for good, with the user's groups. PL_OK also if it is
+ * that user already, or the name is empty; else PL_ERR_INVALID and a sentence. */
+int pl_process_become_user(const char *name, char *err, size_t err_size);
 /* Returns only if it fails: errno says why. */
 void pl_process_become(const struct pl_program *p);
 

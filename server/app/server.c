@@ -463,9 +463,19 @@ static void send_away(const struct pl_inherited *in)
 /* As a master, or as all there is. */
 static int start(struct server *s, struct pl_inherited *in)
 {
+    char error[160];
     const char *why;
     unsigned workers = pl_settings_workers(s->options, s->cfg, &why);
 
+    if (pl_process_become_user(s->cfg->server_user, error, sizeof(error)) != PL_OK) {
+        fprintf(stderr, "parleyd: %s\n", error);
+        pl_auth_free(s->auth);
+        pl_config_free(s->cfg);
+        return 2;
+    }
+    if (geteuid() == 0 && !s->options->dev) {
+        pl_log(PL_LOG_WARN, "running_as_root", PL_STR("instead", "set server.user"));
+    }
     if (why != NULL) {
         pl_log(PL_LOG_WARN, "one_worker", PL_STR("reason", why));
     }

@@ -86,6 +86,10 @@ class Check(FileCase):
         for part in ("test.conf", "4", "quue"):
             self.assertIn(part, err)
 
+    def test_a_user_that_is_none_is_refused(self):
+        code, _, err = run("--config", self.write(self.GOOD), "--set", "server.user=nobody-here")
+        self.assertEqual((code, err), (2, "parleyd: server.user: nobody-here: there is no such user\n"))
+
     def test_a_bad_value_names_file_line_key_and_what_is_accepted(self):
         for section, key, value, accepted in (
                 ("queue", "ttl", "never", "duration"), ("queue", "ttl", "-5s", "s"), ("queue", "ttl", "", ""),

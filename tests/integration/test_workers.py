@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -294,6 +295,25 @@ class OnRedis(TestCase):
         pid = self.workers()[victim]
         os.kill(pid, signal.SIGKILL)
         until(lambda: self.workers().get(victim, pid) != pid, "it is replaced")
+
+    @unittest.skipIf(os.geteuid() != 0, "only root can become somebody else")
+    def test_root_is_given_up_for_good(self):
+        path = self.binary()
+        os.chmod(self.dir, 0o755)
+        env = {"ASAN_OPTIONS": "detect_leaks=0"}  # which looks at the process as a debugger does, and may not
+        self.start(binary=path, env=env, server__user="nobody")
+        nobody = pwd.getpwnam("nobody")
+        for upgraded in (False, True):
+            if upgraded:
+                upgrade(self, self.server, 0)
+            for pid in (self.server.process.pid, *self.workers().values()):
+                with open(f"/proc/{pid}/status") as f:
+                    status = dict(line.rstrip().split(":\t", 1) for line in f if ":\t" in line)
+                self.assertEqual(status["Uid"].split(), [str(nobody.pw_uid)] * 4)
+                self.assertEqual(status["Gid"].split(), [str(nobody.pw_gid)] * 4)
+                self.assertEqual(status["Groups"].split(), [str(nobody.pw_gid)])
+                self.assertEqual(int(status["CapEff"], 16), 0)
+        self.assertEqual(self.log("running_as_root"), [])
 
     def test_a_binary_that_does_not_start_is_not_taken(self):
         path = self.binary()
