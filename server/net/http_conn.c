@@ -10,8 +10,8 @@
 #include "server/base/metrics.h"
 #include "server/net/net_priv.h"
 
-/* An HTTP connection in libwebsockets' raw role: one request at a time. While its answer is due
- * the connection keeps nothing of the request; bytes behind it wait in `in`. Reading goes on all
+/* An HTTP connection, in the front's hands or in libwebsockets' raw role: one request at a time.
+ * While its answer is due the connection keeps nothing of the request; bytes behind it wait in `in`. Reading goes on all
  * the time, because that is how a client that goes away is noticed, so `in` has a limit. */
 
 enum {
@@ -267,17 +267,17 @@ static size_t on_head_bytes(struct pl_http_conn *c, const char *data, size_t len
     struct pl_http_head head;
     const char *reason = NULL;
     size_t size = 0;
-    int r = pl_http_parse_head(data, len, c->scanned, (size_t)config(c)->limits_header_bytes, &head,
-                               &size, &reason);
+    int r = pl_http_parse_head(data, len, c->u.scanned, (size_t)config(c)->limits_header_bytes,
+                               &head, &size, &reason);
 
     if (r == PL_HTTP_MORE) {
-        if (c->scanned == 0) {
+        if (c->u.scanned == 0) {
             set_timer(c, config(c)->limits_header_timeout);
         }
-        c->scanned = (uint32_t)len;
+        c->u.scanned = len;
         return 0;
     }
-    c->scanned = 0;
+    c->u.scanned = 0;
     if (r < 0) {
         refuse(c, NULL, r, reason);
         return len;
@@ -357,7 +357,7 @@ static void consume_waiting(struct pl_http_conn *c)
     }
 }
 
-static void on_bytes(struct pl_http_conn *c, const char *data, size_t len)
+void pl_http__bytes(struct pl_http_conn *c, const char *data, size_t len)
 {
     size_t max = (size_t)(config(c)->limits_header_bytes + config(c)->limits_message_bytes);
     size_t used = 0;
@@ -387,7 +387,7 @@ void pl_http__answered(struct pl_http_conn *c)
     if (!c->keep_alive || c->net->stopping) {
         enter_phase(c, PL_CONN_LINGER);
         drop_input(c);
-        shutdown(lws_get_socket_fd(c->wsi), SHUT_WR);
+        shutdown(c->fd, SHUT_WR);
         set_timer(c, LINGER_MS);
         return;
     }
@@ -420,19 +420,50 @@ static void on_timer(struct pl_timer *t)
     }
 }
 
+static void on_closed(struct pl_http_conn *c)
+{
+    struct pl_net *n = c->net;
+
+    pl_http__doom(c);
+    c->phase = PL_CONN_CLOSED;
+    c->wsi = NULL; /* libwebsockets has cleared its pointer to c, too */
+    c->fd = -1;
+    pl_list_remove(&c->node);
+    n->refusing -= c->refuse_status != 0;
+    forget_forwarded(c);
+    if (c->peer) {
+        pl_peer__leave(n, c->peer);
+    }
+    pl_metric_set(PL_S_CONN_HTTP, --n->http_count);
+    pl_net__later(n, &c->job);
+    pl_net__check_stopped(n);
+}
+
 static void cut(struct pl_http_conn *c)
 {
-    /* Outside of libwebsockets' own callbacks, where all jobs run, this closes at once:
-     * on_closed. */
-    lws_set_timeout(c->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_SYNC);
+    if (c->wsi) {
+        /* Outside of libwebsockets' own callbacks, where all jobs run, this closes at once:
+         * on_closed. */
+        lws_set_timeout(c->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_SYNC);
+        return;
+    }
+    if (c->fd >= 0) {
+        pl_front__leave(c);
+        close(c->fd);
+    }
+    on_closed(c);
 }
 
 static void on_job(struct pl_job *job)
 {
     struct pl_http_conn *c = pl_container_of(job, struct pl_http_conn, job);
 
-    if (c->phase == PL_CONN_HEAD) {
+    if (c->phase == PL_CONN_HEAD && c->answered) {
         consume_waiting(c);
+    } else if (c->phase <= PL_CONN_HEAD) {
+        pl_front__read(c); /* it is new */
+    } else if (c->phase == PL_CONN_WRITING) {
+        pl_front__settle(c);
     } else if (c->phase == PL_CONN_HANDOVER) {
         pl_http__hand_over(c);
         enter_phase(c, PL_CONN_DOOMED);
@@ -447,13 +478,9 @@ static void on_job(struct pl_job *job)
 void pl_http__adopt(struct pl_net *n, int fd, struct pl_peer_entry *peer, int refuse_status)
 {
     struct pl_http_conn *c = pl_alloc(sizeof(*c));
-    lws_adopt_desc_t d = {.vh = n->vhost,
-                          .type = LWS_ADOPT_SOCKET,
-                          .fd.sockfd = fd,
-                          .vh_prot_name = PL_NET_HTTP_PROTOCOL,
-                          .opaque = c};
 
     c->net = n;
+    c->fd = fd;
     c->peer = peer;
     c->phase = config(c)->server_proxy_protocol && pl_peer__is_proxy(n, peer) ? PL_CONN_PROXY
                                                                               : PL_CONN_HEAD;
@@ -464,31 +491,8 @@ void pl_http__adopt(struct pl_net *n, int fd, struct pl_peer_entry *peer, int re
     pl_list_append(&n->http, &c->node);
     n->refusing += refuse_status != 0;
     pl_metric_set(PL_S_CONN_HTTP, ++n->http_count);
-    c->wsi = lws_adopt_descriptor_vhost_via_info(&d); /* closes fd if it fails */
-    if (c->wsi) {
-        lws_set_timeout(c->wsi, NO_PENDING_TIMEOUT, 0);
-        set_timer(c, config(c)->limits_header_timeout);
-    } else {
-        pl_http__lws_callback(c, LWS_CALLBACK_RAW_CLOSE, NULL, 0);
-    }
-}
-
-static void on_closed(struct pl_http_conn *c)
-{
-    struct pl_net *n = c->net;
-
-    pl_http__doom(c);
-    c->phase = PL_CONN_CLOSED;
-    c->wsi = NULL; /* libwebsockets has cleared its pointer to c, too */
-    pl_list_remove(&c->node);
-    n->refusing -= c->refuse_status != 0;
-    forget_forwarded(c);
-    if (c->peer) {
-        pl_peer__leave(n, c->peer);
-    }
-    pl_metric_set(PL_S_CONN_HTTP, --n->http_count);
-    pl_net__later(n, &c->job);
-    pl_net__check_stopped(n);
+    set_timer(c, config(c)->limits_header_timeout);
+    pl_net__later(n, &c->job); /* its request may be here by then */
 }
 
 int pl_http__lws_callback(struct pl_http_conn *c, enum lws_callback_reasons reason, const char *in,
@@ -498,7 +502,7 @@ int pl_http__lws_callback(struct pl_http_conn *c, enum lws_callback_reasons reas
         return 0;
     }
     if (reason == LWS_CALLBACK_RAW_RX) {
-        on_bytes(c, in, len);
+        pl_http__bytes(c, in, len);
     } else if (reason == LWS_CALLBACK_RAW_WRITEABLE) {
         pl_http__flush(c);
     } else if (reason == LWS_CALLBACK_RAW_CLOSE) {
@@ -532,6 +536,17 @@ void pl_http__close_idle(struct pl_net *n, uint64_t idle_ms)
     }
 }
 
+void pl_http__free_front(struct pl_net *n)
+{
+    pl_list_foreach_safe(it, &n->http) {
+        struct pl_http_conn *c = pl_container_of(it, struct pl_http_conn, node);
+
+        if (!c->wsi) {
+            cut(c);
+        }
+    }
+}
+
 void pl_http__kill_all(struct pl_net *n)
 {
     pl_list_foreach_safe(it, &n->http) {
@@ -561,5 +576,5 @@ void pl_http_stay(struct pl_http_conn *c)
 
 bool pl_http_has_left(const struct pl_http_conn *c)
 {
-    return pl_net__has_left(c->wsi);
+    return pl_net__has_left(c->fd);
 }

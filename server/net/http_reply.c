@@ -24,9 +24,9 @@ static ssize_t send_parts(struct pl_http_conn *c, const struct iovec *parts, siz
     ssize_t sent;
 
     do {
-        sent = count == 1 ? send(lws_get_socket_fd(c->wsi), parts->iov_base, parts->iov_len,
-                                 MSG_NOSIGNAL | MSG_DONTWAIT)
-                          : sendmsg(lws_get_socket_fd(c->wsi), &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+        sent = count == 1
+                   ? send(c->fd, parts->iov_base, parts->iov_len, MSG_NOSIGNAL | MSG_DONTWAIT)
+                   : sendmsg(c->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
     } while (sent < 0 && errno == EINTR);
     if (sent > 0) {
         pl_metric_add(PL_S_BYTES_HTTP, (uint64_t)sent);
@@ -52,7 +52,11 @@ static void keep_rest(struct pl_http_conn *c, struct pl_bytes head, struct pl_by
     c->u.out = out;
     c->phase = PL_CONN_WRITING;
     pl_net__set_timer(c->net, &c->timer, WRITE_TIMEOUT_MS);
-    lws_callback_on_writable(c->wsi);
+    if (c->wsi) {
+        lws_callback_on_writable(c->wsi);
+    } else {
+        pl_net__later(c->net, &c->job); /* libwebsockets gets it first */
+    }
 }
 
 void pl_http__flush(struct pl_http_conn *c)

@@ -62,14 +62,18 @@ void pl_http__hand_over(struct pl_http_conn *c)
 {
     struct pl_handshake *hs = c->u.handshake;
     struct pl_buf bytes = {0};
-    /* A connection of libwebsockets cannot be turned back from the raw role, and closes its
+    /* A connection that libwebsockets has cannot be turned back from the raw role, and closes its
      * descriptor. */
-    int fd = fcntl(lws_get_socket_fd(c->wsi), F_DUPFD_CLOEXEC, 0);
+    int fd = c->wsi ? fcntl(c->fd, F_DUPFD_CLOEXEC, 0) : c->fd;
     struct pl_peer_entry *peer = c->peer;
 
     if (fd < 0) {
         c->net->o.ws->failed(c->net->o.arg, hs->user);
         return;
+    }
+    if (!c->wsi) {
+        pl_front__leave(c);
+        c->fd = -1;
     }
     write_handshake(hs, &bytes);
     pl_buf_append(&bytes, c->in.data, c->in.len);

@@ -299,6 +299,7 @@ int pl_net_new(const struct pl_net_options *o, struct pl_net **ret, char *err, s
     int r;
 
     n->o = *o;
+    n->front.epoll = -1;
     pl_list_init(&n->jobs);
     pl_list_init(&n->http);
     pl_list_init(&n->ws);
@@ -308,6 +309,9 @@ int pl_net_new(const struct pl_net_options *o, struct pl_net **ret, char *err, s
     n->max_connections = set_file_limit(cfg);
     start_loop(n);
     r = open_listeners(n, err, err_size);
+    if (r == 0) {
+        r = pl_front__init(n, err, err_size);
+    }
     if (r == 0) {
         r = open_lws(n, err, err_size);
     }
@@ -353,9 +357,9 @@ void pl_net_on_signal(struct pl_net *n, int signum, void (*fn)(void *arg, int si
     uv_signal_start(&s->handle, on_signal, signum);
 }
 
-bool pl_net__has_left(struct lws *wsi)
+bool pl_net__has_left(int fd)
 {
-    struct pollfd p = {.fd = lws_get_socket_fd(wsi), .events = POLLRDHUP};
+    struct pollfd p = {.fd = fd, .events = POLLRDHUP};
 
     return poll(&p, 1, 0) > 0;
 }
@@ -416,6 +420,7 @@ static void close_handles(struct pl_net *n)
     }
     pl_listener__close(n, PL_LISTENER_MAIN);
     pl_listener__close(n, PL_LISTENER_INTERNAL);
+    pl_front__done(n);
 }
 
 void pl_net_free(struct pl_net *n)
@@ -426,6 +431,7 @@ void pl_net_free(struct pl_net *n)
     n->stopping = true;
     pl_timer_cancel(n->o.wheel, &n->grace);
     close_handles(n);
+    pl_http__free_front(n);
     /* libwebsockets closes its connections, each with a callback, but its own handles end in the
      * loop: the second call finishes when it has run out. */
     if (n->lws) {

@@ -39,6 +39,12 @@ struct pl_listening {
     char address[PL_ADDRESS_SIZE];
 };
 
+/* Connections whose first request is not known yet: http_front.c. */
+struct pl_front {
+    int epoll;
+    uv_poll_t poll; /* of epoll */
+};
+
 struct pl_signal {
     uv_signal_t handle;
     struct pl_net *net;
@@ -67,6 +73,7 @@ struct pl_net {
     struct pl_ws_conn *adopting; /* whose handshake libwebsockets is reading right now */
 
     struct pl_listening listening[2];
+    struct pl_front front;
     struct pl_map peers;
     uint32_t max_connections; /* what file descriptors allow */
     uint32_t main_connections;
@@ -132,6 +139,7 @@ int pl_http__lws_callback(struct pl_http_conn *c, enum lws_callback_reasons reas
 void pl_http__stop_all(struct pl_net *n); /* closes the idle; the others close when answered */
 void pl_http__close_idle(struct pl_net *n, uint64_t idle_ms);
 void pl_http__kill_all(struct pl_net *n);
+void pl_http__free_front(struct pl_net *n); /* closes those that the front has */
 
 /* What a WebSocket handshake leaves behind once the request is gone: enough to write one of our
  * own. */
@@ -163,11 +171,11 @@ struct pl_http_partial {
     struct pl_buf body;
 };
 
-bool pl_net__has_left(struct lws *wsi);
+bool pl_net__has_left(int fd);
 
 struct pl_http_conn {
     struct pl_net *net;
-    struct lws *wsi;
+    struct lws *wsi;             /* NULL: not libwebsockets' yet, but the front's */
     struct pl_peer_entry *peer;  /* the client's; NULL when handed over */
     struct pl_peer_entry *proxy; /* who forwarded the request in hand for it; NULL: nobody */
     void *user;
@@ -179,8 +187,9 @@ struct pl_http_conn {
         struct pl_http_partial *partial; /* PL_CONN_BODY */
         struct pl_buf *out;              /* PL_CONN_WRITING: not taken yet */
         struct pl_handshake *handshake;  /* PL_CONN_ANSWER of an upgrade, PL_CONN_HANDOVER */
+        size_t scanned; /* PL_CONN_HEAD: bytes of `in` that hold no end of a head */
     } u;
-    uint32_t scanned; /* bytes of `in` that hold no end of a head */
+    int fd; /* -1: closed, or handed over */
     int16_t refuse_status;
     uint8_t phase;
     bool keep_alive : 1;
@@ -189,6 +198,7 @@ struct pl_http_conn {
     bool answered : 1;  /* once at least */
     bool stays : 1;     /* the answer of now is not the last one though the net drains */
     bool consuming : 1; /* a loop over `in` is on the stack, which goes on after the answer */
+    bool watched : 1;   /* the front waits for bytes of it */
 };
 
 /* The answer of now is the last: the net drains or stops. */
@@ -197,6 +207,16 @@ bool pl_http__is_last(const struct pl_http_conn *c);
 void pl_http__doom(struct pl_http_conn *c);
 /* The answer is out (or as good as): next request, or the end. */
 void pl_http__answered(struct pl_http_conn *c);
+/* What the client sent. */
+void pl_http__bytes(struct pl_http_conn *c, const char *data, size_t len);
+/* http_front.c. The front has every connection without a wsi. */
+int pl_front__init(struct pl_net *n, char *err, size_t err_size);
+void pl_front__done(struct pl_net *n);
+/* Reads what is there, and puts the connection where it belongs then. */
+void pl_front__read(struct pl_http_conn *c);
+void pl_front__settle(struct pl_http_conn *c);
+/* It is not the front's any more; its fd stays as it is. */
+void pl_front__leave(struct pl_http_conn *c);
 /* http_reply.c */
 void pl_http__flush(struct pl_http_conn *c);
 void pl_http__send_continue(struct pl_http_conn *c);

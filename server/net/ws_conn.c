@@ -318,5 +318,5 @@ void pl_ws__kill_all(struct pl_net *n)
 
 bool pl_ws_has_left(const struct pl_ws_conn *c)
 {
-    return pl_net__has_left(c->wsi);
+    return pl_net__has_left(c->fd);
 }

@@ -196,7 +196,7 @@ static void what_libwebsockets_refuses_is_told(void **state)
         pl_buf_append_str(&head, heads[i]);
         c->peer->connections++;
         h->net->main_connections++;
-        pl_ws__adopt(h->net, dup(lws_get_socket_fd(c->wsi)), c->peer, &hs, &head);
+        pl_ws__adopt(h->net, dup(c->fd), c->peer, &hs, &head);
         pl_buf_done(&head);
         assert_int_equal(h->ws_failed, i + 1);
         close(fd);
