@@ -42,8 +42,10 @@ struct pl_arena_chunk {
     _Alignas(max_align_t) unsigned char bytes[];
 };
 
-/* A chunk holds most messages whole; a big message doubles its way up to chunk_max. */
-static const size_t chunk_min = 2048 - sizeof(struct pl_arena_chunk);
+/* A chunk holds most messages whole, and malloc has one of this size at hand (more than 1032 bytes
+ * would be cut from the heap, and what is made meanwhile would stand in its hole); a big message
+ * doubles its way up to chunk_max. */
+static const size_t chunk_min = 1024 - sizeof(struct pl_arena_chunk);
 static const size_t chunk_max = (size_t)64 * 1024;
 
 static struct pl_arena_chunk *add_chunk(struct pl_arena *a, size_t need)

@@ -223,12 +223,14 @@ static bool set_grants(struct pl_user *u, const struct pl_str *channels, size_t 
                        int64_t fresh_since)
 {
     struct pl_grant *merged;
+    size_t room;
     uint32_t old = 0;
     uint32_t n = 0;
     bool changed = false;
 
     bound_taken(u);
-    merged = pl_alloc((u->grant_count + count + 1) * sizeof(*merged));
+    room = u->grant_count + count > 0 ? u->grant_count + count : 1;
+    merged = pl_alloc(room * sizeof(*merged));
     for (size_t i = 0; i < count;) {
         int c = old < u->grant_count
                     ? pl_str_compare(pl_channel__name(u->grants[old].channel), channels[i])
@@ -259,7 +261,7 @@ static bool set_grants(struct pl_user *u, const struct pl_str *channels, size_t 
         changed |= take_grant(u, &merged[n++], id);
     }
     free(u->grants);
-    u->grants = merged;
+    u->grants = n > 0 && n < room ? pl_realloc(merged, n * sizeof(*merged)) : merged;
     u->grant_count = n;
     return changed;
 }

@@ -36,11 +36,11 @@ struct pl_user {
     int64_t blocked_until_ms;
     int64_t as_of; /* every backend change up to this id is in it; 0: on a bus that keeps none */
     int64_t narrowed_id; /* of the last update that narrowed all queues; 0: none */
-    bool unsure; /* a change may be missing, or is just being said: nothing is delivered before */
-    int64_t ended_id; /* of the last `disconnect`; 0: none */
-    bool by_claims;   /* the grants are a token's */
+    int64_t ended_id;    /* of the last `disconnect`; 0: none */
     uint32_t grant_count;
     uint32_t queue_count;
+    bool unsure; /* a change may be missing, or is just being said: nothing is delivered before */
+    bool by_claims;    /* the grants are a token's */
     bool forgot_taken; /* which grants were taken is not known any more: none reaches back */
     bool is_number;
     uint8_t id_len;

@@ -24,7 +24,8 @@ enum {
     MANY_FILES = 256, /* below this a quarter is kept instead */
     SECOND_MS = 1000,
     SECOND_US = 1000000,
-    WS_READ_BYTES = 128,      /* memory of every WebSocket, and how much is read of it at a time */
+    WS_READ_BYTES = 128,   /* memory of every WebSocket, and how much is read of it at a time */
+    HANDSHAKE_BYTES = 512, /* of ours (http_upgrade.c): what libwebsockets keeps of its headers */
     WS_WRITE_BYTES = 1048576, /* the most in one send(); libwebsockets would copy the rest */
 };
 
@@ -206,6 +207,7 @@ static int open_lws(struct pl_net *n, char *err, size_t err_size)
         .vhost_name = "parley",
         .user = n,
         .pcontext = &n->lws, /* cleared when it is gone */
+        .max_http_header_data = HANDSHAKE_BYTES,
         .timeout_secs = 5,
     };
 

@@ -252,13 +252,13 @@ struct pl_ws_conn {
     struct pl_peer_entry *peer;
     void *user;
     struct pl_ws_rx *rx; /* NULL between messages */
-    int fd;              /* of an open one */
     struct pl_list node;
     struct pl_job job;     /* cuts, or frees */
     struct pl_timer timer; /* cuts a peer that does not close */
+    int fd;                /* of an open one */
     uint16_t code;         /* of the close frame */
     uint8_t phase;         /* enum pl_ws_phase */
-    uint8_t codec;
+    bool msgpack : 1;
     bool deflate : 1;
     bool wants_writable : 1;
     bool in_message : 1;     /* a data message has begun and is not whole */

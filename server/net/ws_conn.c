@@ -58,7 +58,7 @@ static bool send_bytes(struct pl_ws_conn *c, struct pl_bytes b)
 
 bool pl_ws_send(struct pl_ws_conn *c, struct pl_frame *f)
 {
-    PL_ASSERT(pl_frame_codec(f) == (enum pl_codec)c->codec);
+    PL_ASSERT((pl_frame_codec(f) == PL_MSGPACK) == c->msgpack);
     if (c->phase != PL_WS_OPEN) {
         return true;
     }
@@ -287,7 +287,7 @@ void pl_ws__adopt(struct pl_net *n, int fd, struct pl_peer_entry *peer,
     c->net = n;
     c->peer = peer;
     c->user = hs->user;
-    c->codec = (uint8_t)hs->codec;
+    c->msgpack = hs->codec == PL_MSGPACK;
     c->deflate = hs->deflate;
     c->job.fn = on_job;
     pl_list_init(&c->job.node);
