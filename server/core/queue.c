@@ -557,13 +557,12 @@ void pl_queue_end(struct pl_queue *q, int status)
     free(q);
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
+/* A digit's value plus 1; 0: it is none. A table, because every poll brings 32 random digits, and a
+ * branch for each would be guessed wrong half of the time. */
+static const uint8_t hex_digits[UINT8_MAX + 1] = {
+    ['0'] = 1, ['1'] = 2,  ['2'] = 3,  ['3'] = 4,  ['4'] = 5,  ['5'] = 6,  ['6'] = 7,  ['7'] = 8,
+    ['8'] = 9, ['9'] = 10, ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
+};
 
 bool pl_queue_id_parse(struct pl_str text, uint8_t ret[16])
 {
@@ -573,13 +572,13 @@ bool pl_queue_id_parse(struct pl_str text, uint8_t ret[16])
         return false;
     }
     for (size_t i = 0; i < sizeof(id); i++) {
-        int high = hex_digit(text.s[2 * i]);
-        int low = hex_digit(text.s[2 * i + 1]);
+        unsigned high = hex_digits[(uint8_t)text.s[2 * i]];
+        unsigned low = hex_digits[(uint8_t)text.s[2 * i + 1]];
 
-        if (high < 0 || low < 0) {
+        if (high == 0 || low == 0) {
             return false;
         }
-        id[i] = (uint8_t)(high << 4 | low);
+        id[i] = (uint8_t)((high - 1) << 4 | (low - 1));
     }
     memcpy(ret, id, sizeof(id));
     return true;
