@@ -208,7 +208,7 @@ static int64_t *passed(struct pl_hub *h, struct pl_str user_id)
 
 void pl_fetch__doubt(struct pl_user *u)
 {
-    if (u->as_of < *passed(u->hub, pl_user_id(u))) {
+    if (u->said->as_of < *passed(u->hub, pl_user_id(u))) {
         u->unsure = true;
         (void)fetch_get(u->hub, 'u', pl_user_id(u), 0, false);
     }
@@ -237,7 +237,9 @@ void pl_hub_bus_user(struct pl_hub *h, const struct pl_bus_user *from)
     for (size_t i = 0; i < from->change_count; i++) {
         pl_user__apply_change(h, from->changes[i].id, &from->changes[i].change);
     }
-    u->as_of = from->as_of > u->as_of ? from->as_of : u->as_of;
+    if (from->as_of > u->said->as_of) {
+        pl_user__say(u)->as_of = from->as_of;
+    }
     pl_user__enforce(u);
     pl_user__release(u, before);
     if (is_new) {

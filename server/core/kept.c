@@ -201,7 +201,8 @@ static void restore(struct pl_hub *h, struct pl_user *u, const struct pl_bus_que
     int64_t as_of;
 
     restore_subs(q, k);
-    if (u->narrowing != NULL && pl_value_int(k->record, "a", &as_of) && u->narrowed_id > as_of) {
+    if (u->narrowing != NULL && pl_value_int(k->record, "a", &as_of) &&
+        u->said->narrowed_id > as_of) {
         pl_queue__renarrow(q, &(struct pl_membership){.has_narrowing = true,
                                                       .narrowing = u->narrowing->items,
                                                       .narrowing_count = u->narrowing->count});
@@ -224,7 +225,7 @@ static void restore(struct pl_hub *h, struct pl_user *u, const struct pl_bus_que
 /* Ended by a `disconnect` while nobody had it. */
 static bool was_ended(const struct pl_hub *h, const struct pl_user *u, const struct kept *k)
 {
-    return u->ended_id > k->made_id || pl_user_is_blocked(h, u);
+    return u->said->ended_id > k->made_id || pl_user_is_blocked(h, u);
 }
 
 static bool is_full(const struct pl_hub *h, const struct pl_user *u)

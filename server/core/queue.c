@@ -500,7 +500,7 @@ struct pl_queue *pl_queue__make(struct pl_hub *h, struct pl_user *u, const uint8
     *q = (struct pl_queue){.hub = h, .user = u, .token_exp_ms = token_exp_ms, .behind = true};
     memcpy(q->id, id, sizeof(q->id));
     q->acked = q->sent = position < 0 ? h->applied : position;
-    q->made_id = h->applied > u->as_of ? h->applied : u->as_of;
+    q->made_id = h->applied > u->said->as_of ? h->applied : u->said->as_of;
     pl_list_init(&q->save);
     pl_map_insert(&h->queues, &q->node, q->id, sizeof(q->id));
     pl_user__queue_added(u, &q->of_user);

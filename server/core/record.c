@@ -14,23 +14,23 @@ void pl_user__write(const struct pl_user *u, struct pl_writer *w)
     }
     pl_write_map(w, 12 + (n != NULL));
     pl_write_key(w, "k");
-    pl_write_int(w, u->narrowed_id);
+    pl_write_int(w, u->said->narrowed_id);
     pl_write_key(w, "a");
-    pl_write_int(w, u->as_of);
+    pl_write_int(w, u->said->as_of);
     pl_write_key(w, "v");
-    pl_write_int(w, u->version);
+    pl_write_int(w, u->said->version);
     pl_write_key(w, "b");
-    pl_write_int(w, u->backend_ms);
+    pl_write_int(w, u->said->backend_ms);
     pl_write_key(w, "d");
-    pl_write_int(w, u->update_ms);
+    pl_write_int(w, u->said->update_ms);
     pl_write_key(w, "c");
     pl_write_int(w, u->claims_ms);
     pl_write_key(w, "n");
-    pl_write_int(w, u->not_before_ms);
+    pl_write_int(w, u->said->not_before_ms);
     pl_write_key(w, "x");
-    pl_write_int(w, u->blocked_until_ms);
+    pl_write_int(w, u->said->blocked_until_ms);
     pl_write_key(w, "e");
-    pl_write_int(w, u->ended_id);
+    pl_write_int(w, u->said->ended_id);
     pl_write_key(w, "t");
     pl_write_bool(w, u->by_claims);
     pl_write_key(w, "f");
@@ -185,66 +185,59 @@ static bool adopt_grants(struct pl_user *u, const struct pl_value *record, bool 
 /* Nobody has said anything about the user here. */
 static bool is_blank(const struct pl_user *u)
 {
-    return u->backend_ms == 0 && u->claims_ms < 0 && pl_user_channel_count(u) == 0;
+    return u->said->backend_ms == 0 && u->claims_ms < 0 && pl_user_channel_count(u) == 0;
 }
 
-struct said {
-    int64_t as_of, version, backend_ms, update_ms, claims_ms, not_before_ms, blocked_ms, ended_id,
-        narrowed_id;
+/* What was said of the user elsewhere. */
+struct theirs {
+    struct pl_said said;
+    int64_t claims_ms;
     bool by_claims;
 };
 
-static bool read_said(const struct pl_value *record, struct said *ret)
+static bool read_theirs(const struct pl_value *record, struct theirs *ret)
 {
+    struct pl_said *s = &ret->said;
+
     const struct pl_value *by_claims = record->type == PL_MAP ? pl_value_get(record, "t") : NULL;
 
     if (by_claims == NULL || by_claims->type != PL_BOOL) {
         return false;
     }
     ret->by_claims = by_claims->u.boolean;
-    return pl_value_int(record, "a", &ret->as_of) && pl_value_int(record, "v", &ret->version) &&
-           pl_value_int(record, "b", &ret->backend_ms) &&
-           pl_value_int(record, "d", &ret->update_ms) &&
+    return pl_value_int(record, "a", &s->as_of) && pl_value_int(record, "v", &s->version) &&
+           pl_value_int(record, "b", &s->backend_ms) && pl_value_int(record, "d", &s->update_ms) &&
            pl_value_int(record, "c", &ret->claims_ms) &&
-           pl_value_int(record, "n", &ret->not_before_ms) &&
-           pl_value_int(record, "x", &ret->blocked_ms) &&
-           pl_value_int(record, "e", &ret->ended_id) &&
-           pl_value_int(record, "k", &ret->narrowed_id);
+           pl_value_int(record, "n", &s->not_before_ms) &&
+           pl_value_int(record, "x", &s->blocked_until_ms) &&
+           pl_value_int(record, "e", &s->ended_id) && pl_value_int(record, "k", &s->narrowed_id);
 }
 
 /* Whose grants hold: of the one with more of the backends' changes in it, but for a newer token of
  * the other that was issued after them. */
-static bool has_better_grants(const struct pl_user *u, const struct said *theirs)
+static bool has_better_grants(const struct pl_user *u, const struct theirs *t)
 {
-    if (theirs->as_of == u->as_of && is_blank(u)) {
+    if (t->said.as_of == u->said->as_of && is_blank(u)) {
         return true;
     }
-    if (theirs->as_of > u->as_of) {
-        return !u->by_claims || u->claims_ms <= theirs->claims_ms ||
-               u->claims_ms < theirs->backend_ms;
+    if (t->said.as_of > u->said->as_of) {
+        return !u->by_claims || u->claims_ms <= t->claims_ms || u->claims_ms < t->said.backend_ms;
     }
-    return theirs->by_claims && theirs->claims_ms > u->claims_ms &&
-           theirs->claims_ms >= u->backend_ms;
+    return t->by_claims && t->claims_ms > u->claims_ms && t->claims_ms >= u->said->backend_ms;
 }
 
 bool pl_user__merge(struct pl_user *u, const struct pl_value *record)
 {
-    struct said s;
+    struct theirs t;
 
-    if (!read_said(record, &s) ||
-        (has_better_grants(u, &s) && !adopt_grants(u, record, s.narrowed_id > u->narrowed_id))) {
+    if (!read_theirs(record, &t) ||
+        (has_better_grants(u, &t) &&
+         !adopt_grants(u, record, t.said.narrowed_id > u->said->narrowed_id))) {
         return false;
     }
-    u->claims_ms = later(u->claims_ms, s.claims_ms);
-    if (s.as_of > u->as_of) {
-        u->as_of = s.as_of;
-        u->backend_ms = s.backend_ms;
-        u->update_ms = s.update_ms;
-        u->version = s.version;
-        u->not_before_ms = s.not_before_ms;
-        u->ended_id = s.ended_id;
-        u->blocked_until_ms = s.blocked_ms;
-        u->narrowed_id = s.narrowed_id;
+    u->claims_ms = later(u->claims_ms, t.claims_ms);
+    if (t.said.as_of > u->said->as_of) {
+        *pl_user__say(u) = t.said;
     }
     if (u->queue_count == 0) {
         pl_user__become_idle(u);

@@ -134,7 +134,7 @@ static void fetch_ahead(const struct pl_turn *t, uint32_t i)
 
         __builtin_prefetch(q->link);
         __builtin_prefetch(q->subs);
-        __builtin_prefetch(&q->user->unsure);
+        __builtin_prefetch(&q->user->queue_count); /* unsure is next to it */
     }
 }
 

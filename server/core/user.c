@@ -50,7 +50,20 @@ void pl_user_write_id(const struct pl_user *u, struct pl_writer *w)
 /* A record that a backend spoke about is kept as long as a token may live that it outranks. */
 static bool backend_spoke(const struct pl_user *u)
 {
-    return u->backend_ms != 0 || u->not_before_ms != 0;
+    return u->said->backend_ms != 0 || u->said->not_before_ms != 0;
+}
+
+static const struct pl_said nothing_said = {.version = -1};
+
+struct pl_said *pl_user__say(struct pl_user *u)
+{
+    struct pl_said *own = (struct pl_said *)u->said;
+
+    if (u->said == &nothing_said) {
+        u->said = own = pl_alloc(sizeof(*own));
+        *own = nothing_said;
+    }
+    return own;
 }
 
 void pl_user__become_idle(struct pl_user *u)
@@ -73,8 +86,8 @@ static bool evict_one(struct pl_hub *h)
         struct pl_user *u = pl_container_of(from->next, struct pl_user, idle);
 
         if (!pl_user_is_blocked(h, u)) {
-            if (u->backend_ms > h->forgotten_ms && !pl_store__is_kept(h)) {
-                h->forgotten_ms = u->backend_ms;
+            if (u->said->backend_ms > h->forgotten_ms && !pl_store__is_kept(h)) {
+                h->forgotten_ms = u->said->backend_ms;
             }
             pl_user__free(u);
             return true;
@@ -98,7 +111,8 @@ struct pl_user *pl_user__get(struct pl_hub *h, struct pl_str id)
     }
     PL_ASSERT(id.len > 0 && id.len <= UINT8_MAX);
     u = pl_alloc(sizeof(*u) + id.len);
-    *u = (struct pl_user){.hub = h, .version = -1, .claims_ms = -1, .id_len = (uint8_t)id.len};
+    *u = (struct pl_user){
+        .hub = h, .said = &nothing_said, .claims_ms = -1, .id_len = (uint8_t)id.len};
     memcpy(u->id, id.s, id.len);
     u->is_number = pl_user_number(id, &u->number);
     pl_list_init(&u->queues);
@@ -116,6 +130,9 @@ void pl_user__free(struct pl_user *u)
     }
     pl_map_remove(&u->hub->users, &u->node);
     pl_list_remove(&u->idle);
+    if (u->said != &nothing_said) {
+        free((void *)u->said);
+    }
     free(u->grants);
     free(u->narrowing);
     free(u);
@@ -381,11 +398,11 @@ void pl_user__spread(struct pl_user *u, const struct pl_membership *m, bool narr
 
 static bool is_outranked(const struct pl_user *u, const struct pl_bus_change *c)
 {
-    if (c->has_version && u->version >= 0) {
-        return c->version < u->version;
+    if (c->has_version && u->said->version >= 0) {
+        return c->version < u->said->version;
     }
-    return c->kind == PL_CHANGE_REGISTER && u->update_ms != 0 &&
-           c->unix_ms - u->update_ms < PL_UPDATE_OUTRANKS_MS;
+    return c->kind == PL_CHANGE_REGISTER && u->said->update_ms != 0 &&
+           c->unix_ms - u->said->update_ms < PL_UPDATE_OUTRANKS_MS;
 }
 
 /* Anything at all, but for the own channel, which goes without saying. */
@@ -403,6 +420,7 @@ void pl_user__apply_change(struct pl_hub *h, int64_t id, const struct pl_bus_cha
 {
     struct pl_user *u =
         pl_store__is_kept(h) ? pl_hub_user_find(h, c->user_id) : pl_user__get(h, c->user_id);
+    struct pl_said *said;
     bool known;
     bool changed;
 
@@ -410,29 +428,30 @@ void pl_user__apply_change(struct pl_hub *h, int64_t id, const struct pl_bus_cha
         pl_fetch__change_passed(h, id, c->user_id); /* whoever needs the record asks the bus */
         return;
     }
-    if (u != NULL && id <= u->as_of) {
+    if (u != NULL && id <= u->said->as_of) {
         return; /* it came with the record */
     }
     if (u == NULL) { /* no room to remember it: then no token from before it may be believed */
         h->forgotten_ms = c->unix_ms > h->forgotten_ms ? c->unix_ms : h->forgotten_ms;
         return;
     }
-    known = u->backend_ms != 0 || was_granted(u);
-    u->as_of = pl_store__is_kept(h) ? id : 0;
+    known = u->said->backend_ms != 0 || was_granted(u);
+    said = pl_user__say(u);
+    said->as_of = pl_store__is_kept(h) ? id : 0;
     if (c->kind == PL_CHANGE_DISCONNECT) {
-        u->ended_id = id;
-        u->backend_ms = u->not_before_ms = c->unix_ms;
-        u->blocked_until_ms = c->blocked_until_ms;
+        said->ended_id = id;
+        said->backend_ms = said->not_before_ms = c->unix_ms;
+        said->blocked_until_ms = c->blocked_until_ms;
         pl_user_end_queues(u, PL_ERR_DISCONNECTED);
     } else if (!is_outranked(u, c)) {
-        u->backend_ms = c->unix_ms;
+        said->backend_ms = c->unix_ms;
         u->by_claims = false;
         if (c->has_version) {
-            u->version = c->version;
+            said->version = c->version;
         }
         if (c->kind == PL_CHANGE_UPDATE) {
-            u->update_ms = c->has_version ? 0 : c->unix_ms;
-            u->narrowed_id = c->membership->has_narrowing ? id : u->narrowed_id;
+            said->update_ms = c->has_version ? 0 : c->unix_ms;
+            said->narrowed_id = c->membership->has_narrowing ? id : said->narrowed_id;
         }
         changed = set_grants(u, c->membership->channels, c->membership->channel_count, id,
                              c->kind == PL_CHANGE_REGISTER || !known ? 0 : id);
@@ -445,7 +464,7 @@ void pl_user__apply_change(struct pl_hub *h, int64_t id, const struct pl_bus_cha
 
 bool pl_user_is_blocked(const struct pl_hub *h, const struct pl_user *u)
 {
-    return u->blocked_until_ms > h->unix_ms;
+    return u->said->blocked_until_ms > h->unix_ms;
 }
 
 int pl_hub_apply_claims(struct pl_hub *h, const struct pl_token_claims *c, bool reach_back)
@@ -462,11 +481,12 @@ int pl_hub_apply_claims(struct pl_hub *h, const struct pl_token_claims *c, bool 
             return PL_ERR_OVERLOADED;
         }
     }
-    if ((u->not_before_ms != 0 && c->iat_ms < u->not_before_ms) || pl_user_is_blocked(h, u)) {
+    if ((u->said->not_before_ms != 0 && c->iat_ms < u->said->not_before_ms) ||
+        pl_user_is_blocked(h, u)) {
         return PL_ERR_DISCONNECTED;
     }
     /* Identity only: the backend, or a newer token, has said otherwise since. */
-    if ((u->backend_ms != 0 && c->iat_ms < u->backend_ms) || c->iat_ms < u->claims_ms) {
+    if ((u->said->backend_ms != 0 && c->iat_ms < u->said->backend_ms) || c->iat_ms < u->claims_ms) {
         return PL_OK;
     }
     u->claims_ms = c->iat_ms;
@@ -484,7 +504,7 @@ void pl_user__enforce(struct pl_user *u)
     pl_list_foreach_safe(n, &u->queues) {
         struct pl_queue *q = pl_queue__of_user_node(n);
 
-        if (blocked || q->made_id < u->ended_id) {
+        if (blocked || q->made_id < u->said->ended_id) {
             pl_queue_end(q, PL_ERR_DISCONNECTED);
         }
     }

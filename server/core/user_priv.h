@@ -19,6 +19,18 @@ struct pl_narrowing_copy {
     struct pl_narrowing items[];
 };
 
+/* What backends have said of a user, and when. */
+struct pl_said {
+    int64_t version;       /* of the last versioned change; -1: none */
+    int64_t backend_ms;    /* unix time of the last change; 0: none */
+    int64_t update_ms;     /* unix time of the last update-subscriptions without version; 0: none */
+    int64_t not_before_ms; /* older tokens are refused; 0: none */
+    int64_t blocked_until_ms;
+    int64_t as_of;       /* every change up to this id is in it; 0: on a bus that keeps none */
+    int64_t narrowed_id; /* of the last update that narrowed all queues; 0: none */
+    int64_t ended_id;    /* of the last `disconnect`; 0: none */
+};
+
 struct pl_user {
     struct pl_map_node node; /* of pl_hub.users */
     struct pl_list idle;     /* of pl_hub.idle_short or idle_long while there is no queue */
@@ -26,23 +38,16 @@ struct pl_user {
     struct pl_hub *hub;
     struct pl_grant *grants;             /* sorted by channel name */
     struct pl_narrowing_copy *narrowing; /* NULL: none */
+    const struct pl_said *said; /* most users have a token and nothing else: they share one */
     uint64_t idle_since_ms;
-    int64_t number;        /* of the id, if it is one */
-    int64_t version;       /* of the last versioned backend change; -1: none */
-    int64_t backend_ms;    /* unix time of the last backend change; 0: none */
-    int64_t update_ms;     /* unix time of the last update-subscriptions without version; 0: none */
-    int64_t claims_ms;     /* iat of the newest token applied; -1: none, or it had none */
-    int64_t not_before_ms; /* older tokens are refused; 0: none */
-    int64_t blocked_until_ms;
-    int64_t as_of; /* every backend change up to this id is in it; 0: on a bus that keeps none */
-    int64_t narrowed_id; /* of the last update that narrowed all queues; 0: none */
-    int64_t ended_id;    /* of the last `disconnect`; 0: none */
+    int64_t number;    /* of the id, if it is one */
+    int64_t claims_ms; /* iat of the newest token applied; -1: none, or it had none */
     uint32_t grant_count;
     uint32_t queue_count;
-    bool unsure; /* a change may be missing, or is just being said: nothing is delivered before */
-    bool by_claims;    /* the grants are a token's */
-    bool forgot_taken; /* which grants were taken is not known any more: none reaches back */
-    bool is_number;
+    bool unsure : 1;    /* a change may be missing, or is just being said: nothing is delivered */
+    bool by_claims : 1; /* the grants are a token's */
+    bool forgot_taken : 1; /* which grants were taken is not known any more: none reaches back */
+    bool is_number : 1;
     uint8_t id_len;
     char id[];
 };
@@ -56,6 +61,8 @@ enum {
 struct pl_user *pl_user__get(struct pl_hub *h,
                              struct pl_str id); /* NULL: limits.users, all with queues */
 void pl_user__free(struct pl_user *u);
+/* u->said, to be changed. */
+struct pl_said *pl_user__say(struct pl_user *u);
 void pl_user__queue_added(struct pl_user *u, struct pl_list *node);
 void pl_user__queue_removed(struct pl_user *u, struct pl_list *node);
 void pl_user__apply_change(struct pl_hub *h, int64_t id, const struct pl_bus_change *c);
