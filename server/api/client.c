@@ -286,6 +286,10 @@ void pl_api__poll(struct pl_api_request *r)
         !pl_api__query_cursor(r, "timeout", &seconds) || !pl_api__client(r, &id)) {
         return;
     }
+    if (!pl_queue_take(id.queue, PL_USE_POLLS, 1)) {
+        pl_api__error(r, PL_ERR_RATE_LIMITED, NULL);
+        return;
+    }
     if (seconds <= hold_ms / 1000) {
         hold_ms = seconds * 1000;
     }
@@ -382,7 +386,14 @@ void pl_api__send(struct pl_api_request *r)
     struct pl_identity id;
     const struct pl_value *v;
 
-    if (!pl_api__client(r, &id) || !pl_api__body(r, &v)) {
+    if (!pl_api__client(r, &id)) {
+        return;
+    }
+    if (r->http->body.len > 0 && !pl_queue_take(id.queue, PL_USE_BYTES, r->http->body.len)) {
+        pl_api__error(r, PL_ERR_RATE_LIMITED, NULL);
+        return;
+    }
+    if (!pl_api__body(r, &v)) {
         return;
     }
     if (v->type != PL_MAP && v->type != PL_ARRAY) {

@@ -16,6 +16,7 @@ static void on_sweep(struct pl_timer *t)
     struct pl_hub *h = pl_container_of(t, struct pl_hub, sweep);
 
     pl_user__sweep(h);
+    pl_spent__sweep(h);
     pl_stream__sweep(h);
     pl_store__sweep(h);
     pl_timer_set(h->wheel, &h->sweep, h->mono_ms + SWEEP_MS);
@@ -46,6 +47,7 @@ struct pl_hub *pl_hub_new(const struct pl_hub_options *o, uint64_t mono_ms, int6
     pl_list_init(&h->channel_lru);
     pl_list_init(&h->idle_short);
     pl_list_init(&h->idle_long);
+    pl_list_init(&h->spent);
     pl_list_init(&h->histories);
     pl_stream__init(h);
     pl_store__init(h);

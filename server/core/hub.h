@@ -210,9 +210,18 @@ bool pl_queue_token_expired(const struct pl_queue *q);
 void pl_queue_extend_token(struct pl_queue *q, int64_t exp_ms); /* never shortens */
 /* A sign of life: queue.ttl counts from now. */
 void pl_queue_touch(struct pl_queue *q);
-/* Token buckets of limits.messages_per_s and publishes_per_s: true if this one is within. */
-bool pl_queue_take_message(struct pl_queue *q);
-bool pl_queue_take_publish(struct pl_queue *q);
+
+/* What has a rate (limits.…_per_s), per queue and, but for polls, for all queues of a user. */
+enum pl_use {
+    PL_USE_MESSAGES,
+    PL_USE_BYTES,
+    PL_USE_POLLS,
+    PL_USE_PUBLISHES,
+    PL_USE_COUNT
+};
+/* Takes count of it from the queue's bucket and its user's. False: one of them has not that much;
+ * it is counted, and nothing is taken. */
+bool pl_queue_take(struct pl_queue *q, enum pl_use use, size_t count);
 
 /* The client has everything up to here (rule 7). Ignored when it goes back or lies beyond what was
  * applied. */

@@ -3,6 +3,7 @@
 
 #include "server/base/list.h"
 #include "server/base/map.h"
+#include "server/base/rate.h"
 #include "server/base/wheel.h"
 #include "server/core/channel_priv.h"
 #include "server/core/hub.h"
@@ -55,6 +56,7 @@ struct pl_hub {
     struct pl_list channel_lru;                /* least recently used first */
     struct pl_list channels_read;              /* PL_CHANNEL_READ */
     struct pl_list idle_short, idle_long;      /* users without a queue, longest idle first */
+    struct pl_list spent;                      /* of queues and users, unused for longest first */
     size_t ring_bytes;                         /* of all events, each counted once */
     uint64_t links[PL_TRANSPORT_LONGPOLL + 1]; /* queues by the transport of their link */
     struct pl_timer sweep;
@@ -103,6 +105,19 @@ void pl_hub__bound_bytes(struct pl_hub *h);
 void pl_hub__account(struct pl_hub *h, struct pl_event *e);
 /* A ring or a delivery lets go of an event. */
 void pl_hub__drop_event(struct pl_hub *h, struct pl_event *e);
+
+/* ---- spent.c: what of its rates a queue or a user has used up ---- */
+
+/* There is one only while something is: a bucket that is full again is none, so who is quiet costs a
+ * pointer. */
+struct pl_spent {
+    struct pl_list node;     /* of pl_hub.spent */
+    struct pl_spent **owner; /* where the queue or the user has it */
+    struct pl_rate rates[PL_USE_COUNT];
+};
+
+void pl_spent__forget(struct pl_spent *s); /* its owner goes; NULL is nothing */
+void pl_spent__sweep(struct pl_hub *h);    /* once a second */
 
 /* ---- stream.c: what the bus tells ---- */
 

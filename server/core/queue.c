@@ -215,21 +215,6 @@ void pl_queue_extend_token(struct pl_queue *q, int64_t exp_ms)
     }
 }
 
-static bool take(struct pl_queue *q, struct pl_rate *r, int64_t per_s)
-{
-    return per_s == 0 || pl_rate_take(r, (uint32_t)per_s, 2 * (uint32_t)per_s, q->hub->mono_ms);
-}
-
-bool pl_queue_take_message(struct pl_queue *q)
-{
-    return take(q, &q->messages, q->hub->cfg->limits_messages_per_s);
-}
-
-bool pl_queue_take_publish(struct pl_queue *q)
-{
-    return take(q, &q->publishes, q->hub->cfg->limits_publishes_per_s);
-}
-
 /* ---- its channels ---- */
 
 const struct pl_narrowing *pl_queue__find_narrowing(const struct pl_narrowing *items, size_t count,
@@ -553,6 +538,7 @@ void pl_queue_end(struct pl_queue *q, int status)
         drop_sub(&q->subs[i]);
     }
     free(q->subs);
+    pl_spent__forget(q->spent);
     pl_user__queue_removed(q->user, &q->of_user);
     free(q);
 }

@@ -3,7 +3,6 @@
 
 #include "server/base/list.h"
 #include "server/base/map.h"
-#include "server/base/rate.h"
 #include "server/base/wheel.h"
 #include "server/core/hub_priv.h"
 #include "server/core/user_priv.h"
@@ -64,9 +63,9 @@ struct pl_queue {
                           yet */
     int64_t token_exp_ms; /* unix, leeway included; 0: does not expire */
     uint64_t touched_ms;
-    int64_t link_since_ms; /* unix: when its link of now, or the last one, came */
-    int64_t made_id;       /* what it was made after: an older `disconnect` does not concern it */
-    struct pl_rate messages, publishes;
+    int64_t link_since_ms;  /* unix: when its link of now, or the last one, came */
+    int64_t made_id;        /* what it was made after: an older `disconnect` does not concern it */
+    struct pl_spent *spent; /* NULL: nothing of its rates */
     /* On a bus that keeps queues (store.c). */
     struct pl_list save;     /* of pl_hub.unsaved or saved; in neither while a save is under way */
     struct pl_saver *savers; /* who waits for it to be saved */

@@ -135,6 +135,7 @@ void pl_user__free(struct pl_user *u)
     }
     free(u->grants);
     free(u->narrowing);
+    pl_spent__forget(u->spent);
     free(u);
 }
 

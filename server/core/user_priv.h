@@ -37,6 +37,7 @@ struct pl_user {
     struct pl_list queues;
     struct pl_hub *hub;
     struct pl_grant *grants;             /* sorted by channel name */
+    struct pl_spent *spent;              /* of all queues' rates; NULL: nothing */
     struct pl_narrowing_copy *narrowing; /* NULL: none */
     const struct pl_said *said; /* most users have a token and nothing else: they share one */
     uint64_t idle_since_ms;

@@ -92,7 +92,7 @@ static int check_rate(struct pl_net *n)
 {
     int64_t rate = n->o.cfg->limits_accept_rate;
 
-    if (rate == 0 || pl_rate_take(&n->accepts, (uint32_t)rate, (uint32_t)rate, n->now_ms)) {
+    if (rate == 0 || pl_rate_take(&n->accepts, 1, (uint32_t)rate, (uint32_t)rate, n->now_ms)) {
         return PL_OK;
     }
     pl_metric_add(PL_S_REFUSED_RATE, 1);

@@ -5,7 +5,6 @@
 
 #include "protocol/status.h"
 #include "server/base/alloc.h"
-#include "server/base/metrics.h"
 #include "server/transport/http_edge.h"
 #include "server/transport/identity.h"
 #include "server/transport/publish.h"
@@ -183,11 +182,7 @@ static int check_publish(struct run *r)
             return PL_ERR_FORBIDDEN;
         }
     }
-    if (!pl_queue_take_publish(r->from->queue)) {
-        pl_metric_add(PL_S_LIMITED_PUBLISHES, 1);
-        return PL_ERR_RATE_LIMITED;
-    }
-    return PL_OK;
+    return pl_queue_take(r->from->queue, PL_USE_PUBLISHES, 1) ? PL_OK : PL_ERR_RATE_LIMITED;
 }
 
 static void copy_id(struct publishing *p, const struct pl_value *id)
@@ -278,10 +273,9 @@ int pl_message_run(const struct pl_message_from *from, const struct pl_value *v,
     struct pl_message m = {0};
     struct pl_buf out = {0};
     struct run r = {.from = from, .arena = a, .m = &m, .out = &out};
-    bool too_fast = !pl_queue_take_message(from->queue);
+    bool too_fast = !pl_queue_take(from->queue, PL_USE_MESSAGES, 1);
     int status;
 
-    pl_metric_add(PL_S_LIMITED_MESSAGES, too_fast);
     if (too_fast && !from->over_http) {
         return PL_ERR_RATE_LIMITED;
     }

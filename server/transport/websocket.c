@@ -624,8 +624,13 @@ static void handle_message(struct websocket *ws, const void *data, size_t len, b
 {
     const struct pl_value *v;
     struct pl_arena a = {0};
-    int status = pl_decode(ws->link.codec, data, len, &a, &v, NULL);
+    int status;
 
+    if (ws->link.queue != NULL && len > 0 && !pl_queue_take(ws->link.queue, PL_USE_BYTES, len)) {
+        close_with(ws, PL_ERR_RATE_LIMITED);
+        return;
+    }
+    status = pl_decode(ws->link.codec, data, len, &a, &v, NULL);
     if (status != PL_OK) {
         close_with(ws, text && status == PL_ERR_UTF8 ? PL_ERR_UTF8 : PL_ERR_MALFORMED);
     } else if (!ws->said_hello) {

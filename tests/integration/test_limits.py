@@ -161,6 +161,20 @@ class Rates(LimitCase):
         time.sleep(replies[-1]["error"]["retry_after_ms"] / 1000 + 0.1)
         self.assertIn("result", ws.call("publish", "again", type="x", data={"community_id": self.community}))
 
+    def test_what_is_refused_is_counted(self):
+        def counted():
+            return [self.server.metric(f'realtime_rate_limited_total{{what="{what}"}}') for what in ("messages", "publishes")]
+
+        before = counted()
+        ws = self.open(scope="publish")
+        replies = [ws.call("publish", n, type="x", data={"community_id": self.community}) for n in range(5)]
+        refused = sum("error" in reply for reply in replies)
+        self.assertGreater(refused, 0)
+        client = self.register()
+        client.send([{"op": "ping"}] * 25)
+        self.assertEqual(counted()[1] - before[1], refused)
+        self.assertIn(counted()[0] - before[0], (4, 5))
+
     def test_one_fast_client_does_not_slow_another(self):
         fast, calm = self.register(), self.server.register(new_user(), [self.community])
         for n in range(40):
@@ -171,6 +185,79 @@ class Rates(LimitCase):
     def test_a_backend_is_not_limited(self):
         for _ in range(60):
             self.server.publish([self.community])
+
+
+class RatesOfUsers(LimitCase):
+    """A user may have many queues, and what it sends is counted over all of them."""
+
+    options = {"limits__messages_per_s": "20", "limits__publishes_per_s": "10", "limits__user_messages_per_s": "25",
+               "limits__user_publishes_per_s": "5"}
+
+    def counted(self, what):
+        return self.server.metric(f'realtime_rate_limited_total{{what="{what}"}}')
+
+    def test_publishes_by_several_queues(self):
+        sockets = [self.open(scope="publish") for _ in range(3)]
+        before = self.counted("user_publishes")
+        replies = [ws.call("publish", n, type="x", data={"community_id": self.community})
+                   for n in range(5) for ws in sockets]
+        self.assertEqual(["result" in r for r in replies[:10]], [True] * 10)
+        self.assertEqual(replies[-1]["error"]["code"], "rate_limited")
+        self.assertEqual(self.counted("user_publishes") - before, sum("error" in r for r in replies))
+        other = Ws(self.server, token=mint(new_user(), [self.community], scope="publish"))
+        self.addCleanup(other.close)
+        other.expect("welcome")
+        self.assertIn("result", other.call("publish", 1, type="x", data={"community_id": self.community}))
+
+    def test_messages_by_several_queues(self):
+        clients = [self.register() for _ in range(3)]
+        before = self.counted("user_messages")
+        good = sum("result" in reply for client in clients
+                   for reply in client.send([{"op": "subscribe", "id": n, "community_id": self.community} for n in range(30)]))
+        self.assertTrue(50 <= good <= 56, good)
+        self.assertEqual(self.counted("user_messages") - before, 90 - good)
+
+
+class RatesOfBytes(LimitCase):
+    options = {"limits__message_bytes": "4KiB", "limits__bytes_per_s": "4KiB", "limits__user_bytes_per_s": "6KiB"}
+
+    def test_bytes_on_a_websocket(self):
+        ws = self.open()
+        before = self.server.metric('realtime_rate_limited_total{what="bytes"}')
+        for _ in range(3):
+            ws.send({"op": "ping", "x": "a" * 3500})
+        for _ in range(2):
+            ws.find("pong")
+        code, reason = ws.closed()
+        self.assertEqual(code, 4429)
+        self.assertRegex(reason, r"^rate_limited;retry_after_ms=\d+$")
+        self.assertEqual(self.server.metric('realtime_rate_limited_total{what="bytes"}') - before, 1)
+
+    def test_bytes_over_http_and_of_several_queues(self):
+        message = {"op": "ping", "x": "a" * 3500}
+        first, second = self.register(), self.register()
+        before = self.server.metric('realtime_rate_limited_total{what="user_bytes"}')
+        for client in (first, first, second):
+            client.send(message)
+        self.assert_error(second.send(message, expect=429), 429, "rate_limited")
+        self.assertEqual(self.server.metric('realtime_rate_limited_total{what="user_bytes"}') - before, 1)
+        time.sleep(1.2)
+        second.send(message)
+
+
+class RatesOfPolls(LimitCase):
+    options = {"limits__polls_per_s": "10"}
+
+    def test_polls_in_a_loop(self):
+        client, calm = self.register(), self.register()
+        before = self.server.metric('realtime_rate_limited_total{what="polls"}')
+        answers = [self.server.get(client.path(timeout=0)) for _ in range(40)]
+        limited = [answer for answer in answers if answer.status != 200]
+        self.assertTrue(10 <= len(limited) <= 20, len(limited))
+        for answer in limited:
+            self.assert_error(answer, 429, "rate_limited")
+        self.assertEqual(self.server.metric('realtime_rate_limited_total{what="polls"}') - before, len(limited))
+        calm.poll(timeout=0)
 
 
 class Sizes(LimitCase):

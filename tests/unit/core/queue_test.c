@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "server/base/metrics.h"
+#include "server/core/queue_priv.h"
 #include "tests/unit/core/loopback.h"
 
 static const int64_t ttl_ms = 120000;
@@ -402,20 +403,87 @@ static void messages_and_publishes_have_rates_of_their_own(void **state)
     lb->cfg->limits_messages_per_s = 5;
     lb->cfg->limits_publishes_per_s = 1;
     for (int i = 0; i < 10; i++) {
-        assert_true(pl_queue_take_message(q));
+        assert_true(pl_queue_take(q, PL_USE_MESSAGES, 1));
     }
-    assert_false(pl_queue_take_message(q));
-    assert_true(pl_queue_take_publish(q));
-    assert_true(pl_queue_take_publish(q));
-    assert_false(pl_queue_take_publish(q));
-    assert_true(pl_queue_take_publish(other));
+    assert_false(pl_queue_take(q, PL_USE_MESSAGES, 1));
+    assert_true(pl_queue_take(q, PL_USE_PUBLISHES, 1));
+    assert_true(pl_queue_take(q, PL_USE_PUBLISHES, 1));
+    assert_false(pl_queue_take(q, PL_USE_PUBLISHES, 1));
+    assert_true(pl_queue_take(other, PL_USE_PUBLISHES, 1));
     lb_pass(lb, 200);
-    assert_true(pl_queue_take_message(q));
-    assert_false(pl_queue_take_message(q));
+    assert_true(pl_queue_take(q, PL_USE_MESSAGES, 1));
+    assert_false(pl_queue_take(q, PL_USE_MESSAGES, 1));
     lb->cfg->limits_messages_per_s = 0;
     lb->cfg->limits_publishes_per_s = 0;
-    assert_true(pl_queue_take_message(q));
-    assert_true(pl_queue_take_publish(q));
+    assert_true(pl_queue_take(q, PL_USE_MESSAGES, 1));
+    assert_true(pl_queue_take(q, PL_USE_PUBLISHES, 1));
+}
+
+static void bytes_have_a_burst_of_one_message_at_least(void **state)
+{
+    struct loopback *lb = *state;
+    struct pl_queue *q = lb_queue(lb, "7", "community:1");
+
+    lb->cfg->limits_bytes_per_s = 1024;
+    lb->cfg->limits_message_bytes = 4096;
+    assert_true(pl_queue_take(q, PL_USE_BYTES, 4000));
+    assert_false(pl_queue_take(q, PL_USE_BYTES, 200));
+    assert_true(pl_queue_take(q, PL_USE_BYTES, 96));
+    lb_pass(lb, 1000);
+    assert_true(pl_queue_take(q, PL_USE_BYTES, 1024));
+    assert_false(pl_queue_take(q, PL_USE_BYTES, 1));
+}
+
+static void queues_of_a_user_share_its_rates(void **state)
+{
+    struct loopback *lb = *state;
+    struct pl_queue *q = lb_queue(lb, "7", "community:1");
+    struct pl_queue *other = lb_another_queue(lb, "7", -1);
+    struct pl_queue *of_another = lb_queue(lb, "8", "community:1");
+    const uint64_t refused = pl_metric_values[PL_S_LIMITED_USER_PUBLISHES];
+    const uint64_t by_queue = pl_metric_values[PL_S_LIMITED_PUBLISHES];
+
+    lb->cfg->limits_publishes_per_s = 2;
+    lb->cfg->limits_user_publishes_per_s = 3;
+    for (int i = 0; i < 4; i++) {
+        assert_true(pl_queue_take(q, PL_USE_PUBLISHES, 1));
+    }
+    assert_false(pl_queue_take(q, PL_USE_PUBLISHES, 1)); /* its own are used up: not its user's */
+    assert_true(pl_queue_take(other, PL_USE_PUBLISHES, 1));
+    assert_true(pl_queue_take(other, PL_USE_PUBLISHES, 1));
+    assert_false(pl_queue_take(other, PL_USE_PUBLISHES, 1));
+    assert_int_equal(pl_metric_values[PL_S_LIMITED_USER_PUBLISHES] - refused, 1);
+    assert_int_equal(pl_metric_values[PL_S_LIMITED_PUBLISHES] - by_queue, 1);
+    assert_true(pl_queue_take(of_another, PL_USE_PUBLISHES, 1));
+    pl_queue_end(q, PL_OK);
+    q = lb_another_queue(lb, "7", -1);
+    assert_false(pl_queue_take(q, PL_USE_PUBLISHES, 1));
+    lb->cfg->limits_user_publishes_per_s = 0;
+    assert_true(pl_queue_take(q, PL_USE_PUBLISHES, 1));
+    assert_true(pl_queue_take(q, PL_USE_PUBLISHES, 1));
+}
+
+static void what_was_spent_is_forgotten_when_it_has_come_back(void **state)
+{
+    struct loopback *lb = *state;
+    struct pl_queue *q = lb_queue(lb, "7", "community:1");
+
+    lb->cfg->limits_messages_per_s = 10;
+    lb->cfg->limits_user_messages_per_s = 10;
+    assert_null(q->spent);
+    for (int i = 0; i < 20; i++) {
+        assert_true(pl_queue_take(q, PL_USE_MESSAGES, 1));
+    }
+    assert_non_null(q->spent);
+    assert_non_null(lb_user(lb, "7")->spent);
+    lb_pass(lb, 1500);
+    assert_non_null(q->spent);
+    lb_pass(lb, 2000);
+    assert_null(q->spent);
+    assert_null(lb_user(lb, "7")->spent);
+    assert_true(pl_queue_take(q, PL_USE_MESSAGES, 1));
+    pl_queue_end(q, PL_OK);
+    lb_pass(lb, 2000);
 }
 
 /* ---- narrowing by the client ---- */
@@ -516,6 +584,9 @@ int main(void)
         TEST(there_are_only_so_many_queues),
         TEST(a_user_has_only_so_many_queues),
         TEST(messages_and_publishes_have_rates_of_their_own),
+        TEST(bytes_have_a_burst_of_one_message_at_least),
+        TEST(queues_of_a_user_share_its_rates),
+        TEST(what_was_spent_is_forgotten_when_it_has_come_back),
         TEST(only_what_is_granted_can_be_narrowed),
         TEST(topics_per_queue_is_of_all_its_channels),
         TEST(a_refused_topic_leaves_all_of_the_channel),
