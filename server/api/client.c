@@ -263,6 +263,8 @@ void pl_api__register(struct pl_api_request *r)
 }
 
 /* ---- poll ---- */
+    } else if (!r->is_ready && !pl_http_take_handshake(r->to.conn)) {
+        pl_api__error(r, PL_ERR_RATE_LIMITED, NULL);
 
 static bool longpoll_is_offered(struct pl_api_request *r)
 {

@@ -286,6 +286,9 @@ static void on_upgrade(void *arg, struct pl_http_conn *c, const struct pl_http_r
     int status = path_matches("/realtime/ws", rq->head.path) ? check_upgrade(n, &rq->head, &reason)
                                                              : PL_ERR_NOT_FOUND;
 
+    if (status == PL_OK && !pl_http_take_handshake(c)) {
+        status = PL_ERR_OVERLOADED; /* a browser is not told the status: as for the other limits */
+    }
     if (status == PL_OK) {
         pl_websocket_accept(n, c, rq);
         return;

@@ -578,3 +578,8 @@ bool pl_http_has_left(const struct pl_http_conn *c)
 {
     return pl_net__has_left(c->fd);
 }
+bool pl_http_take_handshake(struct pl_http_conn *c)
+{
+    return pl_peer__take_handshake(c->net, c->peer);
+}
+

@@ -111,6 +111,7 @@ static void on_second(uv_timer_t *t)
     uint64_t now_us = pl_clock_mono_us();
 
     pl_net__enter(n);
+    pl_peer__sweep(n);
     pl_metric_observe_us(PL_S_LOOP_LAG, now_us > n->second_due_us ? now_us - n->second_due_us : 0,
                          1);
     n->second_due_us = now_us + SECOND_US;
@@ -446,7 +447,7 @@ void pl_net_free(struct pl_net *n)
         lws_context_destroy(n->lws);
     }
     PL_ASSERT(uv_loop_close(&n->loop) == 0);
-    pl_map_done(&n->peers);
+    pl_peer__done(n);
     pl_buf_done(&n->head);
     free(n);
 }

@@ -95,6 +95,10 @@ void pl_http_stay(struct pl_http_conn *c);
  * cases where acting for one that has gone elsewhere would do harm. */
 bool pl_http_has_left(const struct pl_http_conn *c);
 
+/* Counts a handshake of this client, to be asked before it costs anything. False: it is over
+ * limits.handshakes_per_ip. The internal listener has no such limit, and trusted proxies have none. */
+bool pl_http_take_handshake(struct pl_http_conn *c);
+
 /* Whose request it is; while its answer is due. */
 const struct pl_peer *pl_http_peer(const struct pl_http_conn *c);
 

@@ -22,10 +22,13 @@ struct pl_job {
     void (*fn)(struct pl_job *job);
 };
 
-/* One address on one listener, counted while connections from it are open. */
+/* One address on one listener, counted while connections from it are open. It stays beyond that until
+ * its bucket of handshakes is full again. */
 struct pl_peer_entry {
     struct pl_map_node node;
     uint32_t connections;
+    bool rests; /* is in pl_net.resting */
+    struct pl_rate handshakes;
     struct pl_peer peer;
 };
 
@@ -75,6 +78,8 @@ struct pl_net {
     struct pl_listening listening[2];
     struct pl_front front;
     struct pl_map peers;
+    struct pl_list resting; /* peers that had no connection left, for longest first */
+    uint32_t resting_count;
     uint32_t max_connections; /* what file descriptors allow */
     uint32_t main_connections;
     struct pl_rate accepts;
@@ -130,6 +135,10 @@ bool pl_peer__is_proxy(const struct pl_net *n, const struct pl_peer_entry *e);
  * all: operators get in when clients have filled the server. */
 int pl_peer__check_limits(struct pl_net *n, const struct pl_peer_entry *e);
 int pl_peer__check_per_ip(const struct pl_net *n, const struct pl_peer_entry *e);
+/* limits.handshakes_per_ip; false: over it, counted. */
+bool pl_peer__take_handshake(const struct pl_net *n, struct pl_peer_entry *e);
+void pl_peer__sweep(struct pl_net *n); /* once a second */
+void pl_peer__done(struct pl_net *n);
 
 /* http_conn.c. A new connection on fd, which it owns from here on. refuse_status: 0, or the
  * status its first request is refused with. */

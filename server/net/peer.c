@@ -16,6 +16,16 @@ struct key {
 _Static_assert(sizeof(struct key) == 17, "no gaps: it is hashed by its bytes");
 
 static bool same(const struct pl_map_node *node, const void *key, size_t len)
+enum {
+    MAX_RESTING = 65536, /* beyond it the one that rests for longest is forgotten */
+};
+
+/* A peer without a connection whose bucket is not full yet; or that has one again. */
+struct resting {
+    struct pl_list node;
+    struct pl_peer_entry *entry;
+};
+
 {
     const struct pl_peer *p = &pl_container_of(node, struct pl_peer_entry, node)->peer;
     const struct key k = {(uint8_t)p->listener, p->address};
@@ -27,6 +37,7 @@ void pl_peer__init(struct pl_net *n)
 {
     pl_map_init(&n->peers, same);
 }
+    pl_list_init(&n->resting);
 
 struct pl_peer_entry *pl_peer__take(struct pl_net *n, enum pl_listener listener,
                                     const struct pl_address *address)
@@ -50,10 +61,65 @@ struct pl_peer_entry *pl_peer__take(struct pl_net *n, enum pl_listener listener,
 }
 
 void pl_peer__drop(struct pl_net *n, struct pl_peer_entry *e)
+static void forget(struct pl_net *n, struct pl_peer_entry *e)
 {
-    if (--e->connections == 0) {
-        pl_map_remove(&n->peers, &e->node);
-        free(e);
+    pl_map_remove(&n->peers, &e->node);
+    free(e);
+}
+
+static void rouse_first(struct pl_net *n)
+{
+    struct resting *r = pl_container_of(n->resting.next, struct resting, node);
+    struct pl_peer_entry *e = r->entry;
+
+    pl_list_remove(&r->node);
+    free(r);
+    n->resting_count--;
+    e->rests = false;
+    if (e->connections == 0) {
+        forget(n, e);
+    }
+}
+
+static void rest(struct pl_net *n, struct pl_peer_entry *e)
+{
+    struct resting *r = pl_alloc(sizeof(*r));
+
+    r->entry = e;
+    e->rests = true;
+    pl_list_append(&n->resting, &r->node);
+    if (++n->resting_count > MAX_RESTING) {
+        rouse_first(n);
+    }
+}
+
+{
+    if (--e->connections > 0 || e->rests) {
+        return;
+    }
+    if (pl_rate_is_full(&e->handshakes, n->now_ms)) {
+        forget(n, e);
+    } else {
+        rest(n, e);
+    }
+}
+
+void pl_peer__sweep(struct pl_net *n)
+{
+    while (!pl_list_empty(&n->resting)) {
+        const struct resting *r = pl_container_of(n->resting.next, struct resting, node);
+
+        if (!pl_rate_is_full(&r->entry->handshakes, n->now_ms)) {
+            return;
+        }
+        rouse_first(n);
+    }
+}
+
+void pl_peer__done(struct pl_net *n)
+{
+    while (!pl_list_empty(&n->resting)) {
+        rouse_first(n);
     }
 }
 
@@ -90,6 +156,23 @@ int pl_peer__check_per_ip(const struct pl_net *n, const struct pl_peer_entry *e)
 
 static int check_rate(struct pl_net *n)
 {
+/* Many may be behind one address, and all come back at once. */
+enum {
+    HANDSHAKE_BURST_S = 10
+};
+
+bool pl_peer__take_handshake(const struct pl_net *n, struct pl_peer_entry *e)
+{
+    const uint32_t rate = (uint32_t)n->o.cfg->limits_handshakes_per_ip;
+
+    if (rate == 0 || e->peer.listener != PL_LISTENER_MAIN || pl_peer__is_proxy(n, e) ||
+        pl_rate_take(&e->handshakes, 1, rate, HANDSHAKE_BURST_S * rate, n->now_ms)) {
+        return true;
+    }
+    pl_metric_add(PL_S_LIMITED_HANDSHAKES, 1);
+    return false;
+}
+
     int64_t rate = n->o.cfg->limits_accept_rate;
 
     if (rate == 0 || pl_rate_take(&n->accepts, 1, (uint32_t)rate, (uint32_t)rate, n->now_ms)) {

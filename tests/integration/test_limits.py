@@ -100,6 +100,59 @@ class ConnectionsPerIp(ConnectionCase):
 
 class Rates(LimitCase):
     options = {"limits__messages_per_s": "10", "limits__publishes_per_s": "2"}
+class HandshakesPerIp(LimitCase):
+    """Behind a trusted proxy each client has an address of its own; a burst of 30 is allowed before."""
+
+    options = {"limits__handshakes_per_ip": "3", "server__trusted_proxies": "127.0.0.1"}
+
+    def counted(self):
+        return self.server.metric('realtime_rate_limited_total{what="handshakes"}')
+
+    def upgrade(self, client):
+        answer, conn = upgrade(self.server, [f"Authorization: Bearer {mint(new_user())}", f"X-Forwarded-For: {client}"])
+        conn.close()
+        return answer
+
+    def test_upgrades(self):
+        before = self.counted()
+        answers = [self.upgrade("203.0.113.1") for _ in range(45)]
+        refused = [answer for answer in answers if answer.status != 101]
+        self.assertTrue(5 <= len(refused) <= 15, len(refused))
+        for answer in refused:
+            self.assert_error(answer, 503, "overloaded")
+        self.assertEqual(self.counted() - before, len(refused))
+        self.assertEqual(self.upgrade("203.0.113.2").status, 101)
+        until(lambda: self.upgrade("203.0.113.1").status == 101, "another one", every=0.2)
+
+    def test_registrations(self):
+        def attempt(client):
+            return self.server.post("/realtime/register", token=mint(new_user()), headers={"X-Forwarded-For": client})
+
+        answers = [attempt("203.0.113.3") for _ in range(45)]
+        refused = [answer for answer in answers if answer.status != 200]
+        self.assertTrue(5 <= len(refused) <= 15, len(refused))
+        for answer in refused:
+            self.assert_error(answer, 429, "rate_limited")
+        self.assertEqual(attempt("203.0.113.4").status, 200)
+
+    def test_bad_tokens_count_and_a_backend_does_not(self):
+        statuses = [self.server.post("/realtime/register", token="x.y.z", headers={"X-Forwarded-For": "203.0.113.5"}).status
+                    for _ in range(45)]
+        self.assertIn(401, statuses)
+        self.assertIn(429, statuses[30:])
+        for _ in range(45):
+            self.server.api("register", {"user_id": new_user(), "community_ids": [1]},
+                            headers={"X-Forwarded-For": "203.0.113.5"})
+
+    def test_what_a_client_has_already_is_served(self):
+        client = self.register()
+        forwarded = {"X-Forwarded-For": "203.0.113.6"}
+        until(lambda: self.upgrade("203.0.113.6").status == 503, "a refusal", every=0)
+        event_id = self.server.publish([self.community])
+        answer = self.server.get(client.path(timeout=1), headers=forwarded)
+        self.assertEqual([e["event_id"] for e in answer.value["events"]], [event_id])
+
+
 
     def assert_limited(self, error):
         self.assertEqual(error["code"], "rate_limited")

@@ -313,6 +313,106 @@ static void the_internal_listener_hears_of_no_proxies(void **state)
     close(fd);
 }
 
+/* ---- handshakes ---- */
+
+static struct pl_peer_entry *take(struct harness *h, const char *ip)
+{
+    struct pl_address address;
+
+    assert_true(pl_address_parse(ip, strlen(ip), &address));
+    return pl_peer__take(h->net, PL_LISTENER_MAIN, &address);
+}
+
+static int handshakes(struct harness *h, struct pl_peer_entry *e)
+{
+    int n = 0;
+
+    while (n < 1000 && pl_peer__take_handshake(h->net, e)) {
+        n++;
+    }
+    return n;
+}
+
+static void handshakes_of_an_address_have_a_rate(void **state)
+{
+    struct harness *h = *state;
+    struct pl_peer_entry *e, *other;
+
+    h->cfg.limits_handshakes_per_ip = 2;
+    harness_start(h);
+    e = take(h, "203.0.113.7");
+    other = take(h, "203.0.113.8");
+    assert_int_equal(handshakes(h, e), 20);
+    assert_int_equal(handshakes(h, other), 20);
+    h->net->now_ms += 500;
+    assert_int_equal(handshakes(h, e), 1);
+    h->cfg.limits_handshakes_per_ip = 0;
+    assert_int_equal(handshakes(h, e), 1000);
+    pl_peer__drop(h->net, e);
+    pl_peer__drop(h->net, other);
+}
+
+static void a_trusted_proxy_has_no_rate_of_handshakes(void **state)
+{
+    struct harness *h = *state;
+    struct pl_peer_entry *e;
+
+    h->cfg.limits_handshakes_per_ip = 2;
+    harness_start(h);
+    e = take(h, "127.0.0.1");
+    assert_int_equal(handshakes(h, e), 1000);
+    pl_peer__drop(h->net, e);
+    assert_int_equal(h->net->peers.count, 0);
+}
+
+static void what_an_address_has_used_outlives_its_connections(void **state)
+{
+    struct harness *h = *state;
+    struct pl_peer_entry *e;
+
+    h->cfg.limits_handshakes_per_ip = 2;
+    harness_start(h);
+    e = take(h, "203.0.113.7");
+    assert_int_equal(handshakes(h, e), 20);
+    pl_peer__drop(h->net, e);
+    e = take(h, "203.0.113.7");
+    assert_int_equal(handshakes(h, e), 0);
+    pl_peer__drop(h->net, e);
+    h->net->now_ms += 9000;
+    pl_peer__sweep(h->net);
+    e = take(h, "203.0.113.7");
+    assert_int_equal(handshakes(h, e), 18);
+    h->net->now_ms += 20000;
+    pl_peer__sweep(h->net); /* it is connected: it stays */
+    assert_int_equal(h->net->peers.count, 1);
+    pl_peer__drop(h->net, e);
+    assert_int_equal(h->net->peers.count, 0);
+}
+
+static void so_many_addresses_are_remembered_and_no_more(void **state)
+{
+    enum {
+        MANY = 65536 + 10
+    };
+    struct harness *h = *state;
+    char ip[32];
+
+    h->cfg.limits_handshakes_per_ip = 2;
+    harness_start(h);
+    for (int i = 0; i < MANY; i++) {
+        struct pl_peer_entry *e;
+
+        (void)snprintf(ip, sizeof(ip), "203.%d.%d.%d", i >> 16, i >> 8 & 255, i & 255);
+        e = take(h, ip);
+        assert_true(pl_peer__take_handshake(h->net, e));
+        pl_peer__drop(h->net, e);
+    }
+    assert_int_equal(h->net->peers.count, 65536);
+    h->net->now_ms += 1000;
+    pl_peer__sweep(h->net);
+    assert_int_equal(h->net->peers.count, 0);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, harness_teardown)
@@ -329,6 +429,10 @@ int main(void)
         TEST(a_forwarded_websocket_is_its_client_s),
         TEST(a_proxy_before_the_proxy_is_looked_through),
         TEST(the_internal_listener_hears_of_no_proxies),
+        TEST(handshakes_of_an_address_have_a_rate),
+        TEST(a_trusted_proxy_has_no_rate_of_handshakes),
+        TEST(what_an_address_has_used_outlives_its_connections),
+        TEST(so_many_addresses_are_remembered_and_no_more),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
