@@ -121,7 +121,10 @@ static void register_with_token(struct pl_api_request *r, const struct pl_creden
             pl_queue_ack(q, position);
         }
     } else if (status == PL_OK) {
-        status = pl_identity_apply(n, &id.claims, true);
+        status = pl_hub_check_room(n->hub);
+        if (status == PL_OK) {
+            status = pl_identity_apply(n, &id.claims, true);
+        }
         if (status == PL_OK &&
             pl_user_channel_count(pl_hub_user_find(n->hub, id.claims.user_id)) == 0) {
             id.reason = "the user is in no community and no channel";
@@ -222,6 +225,9 @@ static void register_by_backend(struct pl_api_request *r)
     if (u != NULL && pl_user_is_blocked(r->node->hub, u)) {
         status = PL_ERR_DISCONNECTED;
     }
+    if (status == PL_OK && !own_queue(r->node, g->body.queue_id, g->body.user_id)) {
+        status = pl_hub_check_room(r->node->hub); /* before the record is changed for nothing */
+    }
     if (status != PL_OK) {
         pl_api__error(r, status, error.text[0] != '\0' ? error.text : NULL);
         pl_arena_done(&g->arena);
@@ -257,14 +263,14 @@ void pl_api__register(struct pl_api_request *r)
     } else if (cr.token.len == 0) {
         pl_api__error(r, PL_ERR_UNAUTHORIZED,
                       "a token (Authorization: Bearer) or an X-API-Key is needed");
+    } else if (!r->is_ready && !pl_http_take_handshake(r->to.conn)) {
+        pl_api__error(r, PL_ERR_RATE_LIMITED, NULL);
     } else {
         register_with_token(r, &cr);
     }
 }
 
 /* ---- poll ---- */
-    } else if (!r->is_ready && !pl_http_take_handshake(r->to.conn)) {
-        pl_api__error(r, PL_ERR_RATE_LIMITED, NULL);
 
 static bool longpoll_is_offered(struct pl_api_request *r)
 {

@@ -2,10 +2,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include "protocol/status.h"
 #include "server/api/api_priv.h"
+#include "server/base/memory.h"
 #include "server/base/metrics.h"
 
 /* The node as one: its workers, or this process. */
@@ -13,6 +13,7 @@ static void look(const struct pl_node *n, struct pl_together *ret)
 {
     struct pl_bus_health bus;
     struct pl_hub_stats s;
+    bool is_ready;
 
     if (n->together != NULL) {
         n->together(n, ret);
@@ -20,10 +21,11 @@ static void look(const struct pl_node *n, struct pl_together *ret)
     }
     n->bus_health(n, &bus);
     pl_hub_stats(n->hub, &s);
+    is_ready = !n->draining && bus.reason_count == 0 && pl_memory_state == PL_MEMORY_ENOUGH;
     *ret = (struct pl_together){
         .workers = 1,
-        .ready = !n->draining && bus.reason_count == 0,
-        .renewed = !n->draining && bus.reason_count == 0,
+        .ready = is_ready,
+        .renewed = is_ready,
         .queues = s.queues,
         .pending_polls = s.pending_polls,
         .stopping = n->draining,
@@ -118,6 +120,7 @@ void pl_api__readyz(struct pl_api_request *r)
     struct pl_together t;
     struct pl_buf out = {0};
     struct pl_writer w;
+    const bool is_short = pl_memory_state != PL_MEMORY_ENOUGH;
     bool draining;
 
     r->node->bus_health(r->node, &bus);
@@ -132,29 +135,18 @@ void pl_api__readyz(struct pl_api_request *r)
     }
     draining = t.stopping || r->node->draining;
     pl_write_key(&w, "reasons");
-    pl_write_array(&w, bus.reason_count + draining);
+    pl_write_array(&w, bus.reason_count + draining + is_short);
     if (draining) {
         pl_write_cstr(&w, "draining");
+    }
+    if (is_short) {
+        pl_write_cstr(&w, "memory");
     }
     for (size_t i = 0; i < bus.reason_count; i++) {
         pl_write_cstr(&w, bus.reasons[i]);
     }
     pl_http_answer(&r->to, 503, (struct pl_bytes){out.data, out.len}, "Retry-After: 1\r\n");
     pl_buf_done(&out);
-}
-
-static uint64_t resident_bytes(void)
-{
-    unsigned long long pages = 0;
-    FILE *f = fopen("/proc/self/statm", "r");
-
-    if (f != NULL) {
-        if (fscanf(f, "%*s %llu", &pages) != 1) {
-            pages = 0;
-        }
-        fclose(f);
-    }
-    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 /* Added to, as a counter that may go on from another process's. */
@@ -194,7 +186,7 @@ void pl_api_set_gauges(const struct pl_node *n)
     pl_metric_set(PL_S_CHANNELS, s.channels);
     pl_metric_set(PL_S_RING_BYTES, s.ring_bytes);
     pl_metric_set(PL_S_LAST_EVENT_ID, (uint64_t)s.applied);
-    pl_metric_set(PL_S_RESIDENT_BYTES, resident_bytes());
+    pl_metric_set(PL_S_RESIDENT_BYTES, pl_memory_resident());
     count_processor();
     pl_metric_set(PL_S_MAX_FDS, max_fds());
     pl_metric_set(PL_S_BUILD_INFO, 1);

@@ -15,6 +15,7 @@
 #include "server/app/dev.h"
 #include "server/app/inherit.h"
 #include "server/app/master.h"
+#include "server/app/memory_watch.h"
 #include "server/app/node_bus.h"
 #include "server/app/process.h"
 #include "server/app/settings.h"
@@ -48,6 +49,7 @@ struct server {
     struct pl_running running;
     struct pl_dev_keys dev_keys;
     struct pl_timer drain;
+    struct pl_memory_watch memory;
     struct pl_workplace *workplace; /* NULL: no worker, but all there is */
     int successor[2];               /* the listening sockets, for who takes this place; -1: none */
     bool upgrading;
@@ -329,6 +331,7 @@ static void make_core(struct server *s, uint64_t mono_ms, int64_t unix_ms)
         .has_internal = s->cfg->server_internal_listen[0] != '\0',
     };
     pl_node_bus_join(s->bus, &s->node);
+    pl_memory_watch_begin(&s->memory, &s->node);
 }
 
 static int make_net(struct server *s, const int sockets[2])
@@ -385,6 +388,7 @@ static void say_ready(const struct server *s)
 /* The bus's connections live on the net's loop, which runs them out. */
 static void unmake(struct server *s)
 {
+    pl_memory_watch_end(&s->memory);
     pl_node_bus_leave(s->bus);
     if (s->workplace != NULL && s->net != NULL) {
         pl_workplace_leave(s->workplace);

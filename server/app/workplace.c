@@ -5,6 +5,7 @@
 
 #include "server/api/api.h"
 #include "server/base/log.h"
+#include "server/base/memory.h"
 
 enum {
     LOOK_MS = 250, /* how often the slot is brought up to date */
@@ -37,7 +38,7 @@ static bool is_fit(const struct pl_node *n)
     struct pl_bus_health bus;
 
     n->bus_health(n, &bus);
-    return bus.reason_count == 0;
+    return bus.reason_count == 0 && pl_memory_state == PL_MEMORY_ENOUGH;
 }
 
 static void update(struct pl_workplace *p)

@@ -1,5 +1,6 @@
 #include "server/base/alloc.h"
 
+#include <malloc.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,6 +64,22 @@ void *pl_try_realloc(void *ptr, size_t size)
 {
     PL_ASSERT(size > 0);
     return realloc(ptr, size);
+}
+
+bool pl_alloc_trim(size_t worth_bytes)
+{
+    static size_t left; /* free since the last time: in pages that are used, too */
+    size_t unused = mallinfo2().fordblks;
+
+    if (unused < left) {
+        left = unused;
+    }
+    if (unused < left + worth_bytes) {
+        return false;
+    }
+    (void)malloc_trim(0);
+    left = mallinfo2().fordblks;
+    return true;
 }
 
 void pl_assert_failed(const char *expr, const char *file, int line)

@@ -186,6 +186,9 @@ enum {
     PL_QUEUE_ID_SIZE = 33
 };
 
+/* Is there room for one more queue? PL_OK, or PL_ERR_OVERLOADED, counted (limits.queues,
+ * limits.memory): asked also before anything else is done for a queue that there is no room for. */
+int pl_hub_check_room(const struct pl_hub *h);
 /* A new queue for a user that has a record. narrowing: NULL takes the record's. token_exp_ms: 0 for
  * a queue made with an API key. position: where delivery starts; < 0 means now. PL_ERR_OVERLOADED
  * or PL_ERR_RATE_LIMITED (queues_per_user) at limits. */

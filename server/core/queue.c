@@ -5,6 +5,7 @@
 
 #include "protocol/status.h"
 #include "server/base/alloc.h"
+#include "server/base/memory.h"
 #include "server/base/metrics.h"
 
 static struct pl_queue *of_node(const struct pl_map_node *n)
@@ -498,17 +499,34 @@ struct pl_queue *pl_queue__make(struct pl_hub *h, struct pl_user *u, const uint8
     return q;
 }
 
+int pl_hub_check_room(const struct pl_hub *h)
+{
+    const int64_t limit = h->cfg->limits_queues;
+
+    if (pl_memory_state != PL_MEMORY_ENOUGH) {
+        pl_metric_add(PL_S_REFUSED_MEMORY, 1);
+        return PL_ERR_OVERLOADED;
+    }
+    if (limit != 0 && h->queues.count >= (uint64_t)limit) {
+        pl_metric_add(PL_S_REFUSED_QUEUES, 1);
+        return PL_ERR_OVERLOADED;
+    }
+    return PL_OK;
+}
+
 int pl_queue_new(struct pl_hub *h, struct pl_user *u, const struct pl_membership *narrowing,
                  int64_t token_exp_ms, int64_t position, struct pl_queue **ret)
 {
     const struct pl_config *cfg = h->cfg;
+    const int status = pl_hub_check_room(h);
     uint8_t id[16];
 
-    if (cfg->limits_queues != 0 && h->queues.count >= (uint64_t)cfg->limits_queues) {
-        return PL_ERR_OVERLOADED;
+    if (status != PL_OK) {
+        return status;
     }
     if (cfg->limits_queues_per_user != 0 &&
         u->queue_count >= (uint64_t)cfg->limits_queues_per_user) {
+        pl_metric_add(PL_S_REFUSED_PER_USER, 1);
         return PL_ERR_RATE_LIMITED;
     }
     h->random(id, sizeof(id));

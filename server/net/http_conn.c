@@ -7,6 +7,7 @@
 #include "protocol/status.h"
 #include "server/base/alloc.h"
 #include "server/base/log.h"
+#include "server/base/memory.h"
 #include "server/base/metrics.h"
 #include "server/net/net_priv.h"
 
@@ -15,7 +16,8 @@
  * the time, because that is how a client that goes away is noticed, so `in` has a limit. */
 
 enum {
-    LINGER_MS = 2000
+    LINGER_MS = 2000,
+    SHORT_HEAD_BYTES = 4096, /* when memory is short, more of a head than this comes at once */
 };
 
 static const struct pl_config *config(const struct pl_http_conn *c)
@@ -118,6 +120,16 @@ static void dispatch(struct pl_http_conn *c, const struct pl_http_head *head, st
     pl_arena_done(&arena);
 }
 
+/* Then nothing is kept of a request that is not whole. Operators and backends are not what fills it. */
+static bool is_short_of_memory(const struct pl_http_conn *c)
+{
+    if (pl_memory_state == PL_MEMORY_ENOUGH || c->peer->peer.listener != PL_LISTENER_MAIN) {
+        return false;
+    }
+    pl_metric_add(PL_S_REFUSED_MEMORY, 1);
+    return true;
+}
+
 /* head lies in the first head_size bytes of data. Returns how many bytes belong to the request. */
 static size_t begin_body(struct pl_http_conn *c, const struct pl_http_head *head, const char *data,
                          size_t head_size, size_t len)
@@ -139,6 +151,8 @@ static size_t begin_body(struct pl_http_conn *c, const struct pl_http_head *head
         dispatch(c, head, (struct pl_str){(const char *)body.data, body.len}, false);
     } else if (r < 0) {
         refuse(c, head, r, r == PL_ERR_PROTOCOL ? "the body is not properly chunked" : NULL);
+    } else if (is_short_of_memory(c)) {
+        refuse(c, head, PL_ERR_OVERLOADED, NULL);
     } else {
         if (head->expect_continue && head_size == len) {
             pl_http__send_continue(c);
@@ -270,6 +284,10 @@ static size_t on_head_bytes(struct pl_http_conn *c, const char *data, size_t len
     int r = pl_http_parse_head(data, len, c->u.scanned, (size_t)config(c)->limits_header_bytes,
                                &head, &size, &reason);
 
+    if (r == PL_HTTP_MORE && len > SHORT_HEAD_BYTES && is_short_of_memory(c)) {
+        refuse(c, NULL, PL_ERR_OVERLOADED, NULL);
+        return len;
+    }
     if (r == PL_HTTP_MORE) {
         if (c->u.scanned == 0) {
             set_timer(c, config(c)->limits_header_timeout);
@@ -569,6 +587,11 @@ const struct pl_peer *pl_http_peer(const struct pl_http_conn *c)
     return &c->peer->peer;
 }
 
+bool pl_http_take_handshake(struct pl_http_conn *c)
+{
+    return pl_peer__take_handshake(c->net, c->peer);
+}
+
 void pl_http_stay(struct pl_http_conn *c)
 {
     c->stays = true;
@@ -578,8 +601,3 @@ bool pl_http_has_left(const struct pl_http_conn *c)
 {
     return pl_net__has_left(c->fd);
 }
-bool pl_http_take_handshake(struct pl_http_conn *c)
-{
-    return pl_peer__take_handshake(c->net, c->peer);
-}
-

@@ -3,6 +3,7 @@
 
 #include "protocol/status.h"
 #include "server/base/alloc.h"
+#include "server/base/memory.h"
 #include "server/base/metrics.h"
 #include "server/net/net_priv.h"
 
@@ -15,7 +16,6 @@ struct key {
 };
 _Static_assert(sizeof(struct key) == 17, "no gaps: it is hashed by its bytes");
 
-static bool same(const struct pl_map_node *node, const void *key, size_t len)
 enum {
     MAX_RESTING = 65536, /* beyond it the one that rests for longest is forgotten */
 };
@@ -26,6 +26,7 @@ struct resting {
     struct pl_peer_entry *entry;
 };
 
+static bool same(const struct pl_map_node *node, const void *key, size_t len)
 {
     const struct pl_peer *p = &pl_container_of(node, struct pl_peer_entry, node)->peer;
     const struct key k = {(uint8_t)p->listener, p->address};
@@ -36,8 +37,8 @@ struct resting {
 void pl_peer__init(struct pl_net *n)
 {
     pl_map_init(&n->peers, same);
-}
     pl_list_init(&n->resting);
+}
 
 struct pl_peer_entry *pl_peer__take(struct pl_net *n, enum pl_listener listener,
                                     const struct pl_address *address)
@@ -60,7 +61,6 @@ struct pl_peer_entry *pl_peer__take(struct pl_net *n, enum pl_listener listener,
     return e;
 }
 
-void pl_peer__drop(struct pl_net *n, struct pl_peer_entry *e)
 static void forget(struct pl_net *n, struct pl_peer_entry *e)
 {
     pl_map_remove(&n->peers, &e->node);
@@ -93,6 +93,7 @@ static void rest(struct pl_net *n, struct pl_peer_entry *e)
     }
 }
 
+void pl_peer__drop(struct pl_net *n, struct pl_peer_entry *e)
 {
     if (--e->connections > 0 || e->rests) {
         return;
@@ -121,6 +122,7 @@ void pl_peer__done(struct pl_net *n)
     while (!pl_list_empty(&n->resting)) {
         rouse_first(n);
     }
+    pl_map_done(&n->peers);
 }
 
 struct pl_peer_entry *pl_peer__enter(struct pl_net *n, enum pl_listener listener,
@@ -154,8 +156,6 @@ int pl_peer__check_per_ip(const struct pl_net *n, const struct pl_peer_entry *e)
     return PL_ERR_OVERLOADED;
 }
 
-static int check_rate(struct pl_net *n)
-{
 /* Many may be behind one address, and all come back at once. */
 enum {
     HANDSHAKE_BURST_S = 10
@@ -173,6 +173,8 @@ bool pl_peer__take_handshake(const struct pl_net *n, struct pl_peer_entry *e)
     return false;
 }
 
+static int check_rate(struct pl_net *n)
+{
     int64_t rate = n->o.cfg->limits_accept_rate;
 
     if (rate == 0 || pl_rate_take(&n->accepts, 1, (uint32_t)rate, (uint32_t)rate, n->now_ms)) {
@@ -192,6 +194,10 @@ int pl_peer__check_limits(struct pl_net *n, const struct pl_peer_entry *e)
     }
     if (e->peer.listener == PL_LISTENER_MAIN && n->main_connections > limit) {
         pl_metric_add(PL_S_REFUSED_CONNECTIONS, 1);
+        return PL_ERR_OVERLOADED;
+    }
+    if (e->peer.listener == PL_LISTENER_MAIN && pl_memory_state == PL_MEMORY_OUT) {
+        pl_metric_add(PL_S_REFUSED_MEMORY, 1);
         return PL_ERR_OVERLOADED;
     }
     status = pl_peer__check_per_ip(n, e);

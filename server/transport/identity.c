@@ -116,9 +116,12 @@ int pl_identity_queue(struct pl_node *n, const struct pl_credentials *cr, struct
 int pl_identity_new_queue(struct pl_node *n, const struct pl_claims *c, int64_t position,
                           struct pl_queue **ret)
 {
-    int status = pl_identity_apply(n, c, true);
+    int status = pl_hub_check_room(n->hub);
     struct pl_user *u;
 
+    if (status == PL_OK) {
+        status = pl_identity_apply(n, c, true);
+    }
     if (status != PL_OK) {
         return status;
     }

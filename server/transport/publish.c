@@ -5,6 +5,7 @@
 #include "protocol/status.h"
 #include "server/base/alloc.h"
 #include "server/base/clock.h"
+#include "server/base/memory.h"
 #include "server/core/delivered.h"
 #include "server/core/trace.h"
 
@@ -106,11 +107,20 @@ void pl_publish_events(const struct pl_publish_from *from, const struct pl_publi
                        size_t count, const struct pl_bus_key *key, pl_bus_done_fn *done, void *arg)
 {
     struct pl_hub *h = from->node->hub;
-    struct publishing *p = pl_alloc(sizeof(*p));
-    struct pl_bus_event *out = pl_alloc(count * sizeof(*out));
-    struct pl_buf *bodies = pl_alloc(count * sizeof(*bodies));
+    struct publishing *p;
+    struct pl_bus_event *out;
+    struct pl_buf *bodies;
     char now[PL_RFC3339_SIZE];
 
+    if (pl_memory_state != PL_MEMORY_ENOUGH) {
+        pl_metric_add(PL_S_REFUSED_MEMORY, 1);
+        pl_metric_add(PL_S_PUBLISH_ERRORS, 1);
+        done(arg, PL_ERR_OVERLOADED, NULL, 0);
+        return;
+    }
+    p = pl_alloc(sizeof(*p));
+    out = pl_alloc(count * sizeof(*out));
+    bodies = pl_alloc(count * sizeof(*bodies));
     *p = (struct publishing){
         .done = done, .arg = arg, .source = from->source, .begun_us = pl_clock_mono_us()};
     begin_spans(p, events, count);

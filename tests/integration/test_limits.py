@@ -1,6 +1,8 @@
 """Every limit of limits.*: what is beyond it is refused with the right status, what is within it is not disturbed."""
 
 import contextlib
+import os
+import tempfile
 import time
 
 from harness import embedded_only, ServerCase, event, main, mint, new_community, new_user, until
@@ -98,8 +100,6 @@ class ConnectionsPerIp(ConnectionCase):
         self.assertGreater(self.server.metric('realtime_refused_total{limit="connections_per_ip"}'), 0)
 
 
-class Rates(LimitCase):
-    options = {"limits__messages_per_s": "10", "limits__publishes_per_s": "2"}
 class HandshakesPerIp(LimitCase):
     """Behind a trusted proxy each client has an address of its own; a burst of 30 is allowed before."""
 
@@ -153,6 +153,8 @@ class HandshakesPerIp(LimitCase):
         self.assertEqual([e["event_id"] for e in answer.value["events"]], [event_id])
 
 
+class Rates(LimitCase):
+    options = {"limits__messages_per_s": "10", "limits__publishes_per_s": "2"}
 
     def assert_limited(self, error):
         self.assertEqual(error["code"], "rate_limited")
@@ -376,6 +378,109 @@ class Numbers(LimitCase):
         replies = client.send([{"op": "subscribe", "id": n, "community_id": self.community, "article_id": n}
                                for n in range(5)])
         self.assertEqual(["result" in r for r in replies], [True] * 3 + [False] * 2)
+
+
+class Memory(LimitCase):
+    """The limit is set by reloading, to what the server has and some more; then events fill it."""
+
+    args = ("--config", tempfile.mktemp(prefix="parley-limits-", suffix=".conf"))
+    options = {"channel__ring_bytes": "512MiB", "channel__total_bytes": "1GiB"}
+    MORE = 24 << 20
+
+    @classmethod
+    def setUpClass(cls):
+        cls.configure(0)
+        super().setUpClass()
+
+    @classmethod
+    def tearDownClass(cls):
+        super().tearDownClass()
+        os.unlink(cls.args[1])
+
+    @classmethod
+    def configure(cls, memory):
+        with open(cls.args[1], "w") as f:
+            f.write(f"[limits]\nmemory = {memory}\n")
+
+    def limit(self, memory, state):
+        self.configure(memory)
+        before = self.server.stderr.count(b"memory state=" + state)
+        self.server.hup()
+        until(lambda: self.server.stderr.count(b"memory state=" + state) > before, f"memory to be {state}")
+
+    def readyz(self):
+        return self.server.get("/readyz")
+
+    def refused(self):
+        return self.server.metric('realtime_refused_total{limit="memory"}')
+
+    def setUp(self):
+        super().setUp()
+        self.configure(0)
+        self.server.hup()
+        until(lambda: self.readyz().status == 200, "enough memory")
+
+    def fill(self):
+        """Publishes until that is refused, and sees to it that it stays so; how many were taken."""
+        self.configure((self.server.rss_kib() << 10) + self.MORE)
+        self.server.hup()
+        time.sleep(1.2)
+        for n in range(400):
+            answer = self.server.post("/realtime/publish", event([self.community], data={"x": "a" * 500_000}), api=True)
+            if answer.status != 200:
+                self.assert_error(answer, 503, "overloaded")
+                self.configure((self.server.rss_kib() << 10) * 15 // 16)  # under ASan some of it is given back soon
+                self.server.hup()
+                return n
+            time.sleep(0.02)
+        self.fail("400 events of 500 kB were all taken")
+
+    @embedded_only("elsewhere the ring is not the log, and what is published comes from the bus anyway")
+    def test_new_is_refused_and_old_is_served(self):
+        old = self.register()
+        ws = self.open()
+        before = self.refused()
+        taken = self.fill()
+        self.assertGreater(taken, 10)
+        self.assertEqual(self.readyz().value["reasons"], ["memory"])
+        answer = self.server.post("/realtime/register", {"user_id": new_user(), "community_ids": [1]}, api=True)
+        self.assert_error(answer, 503, "overloaded")
+        self.assert_error(self.server.post("/realtime/register", token=mint(new_user())), 503, "overloaded")
+        with Ws(self.server, token=mint(new_user())) as new:
+            code, reason = new.closed()
+        self.assertEqual(code, 1013)
+        self.assertRegex(reason, r"^overloaded;retry_after_ms=\d+$")
+        self.assertEqual(self.refused() - before, 4)
+        # A request that is there at once is answered, one in pieces is not kept.
+        self.assertEqual(old.send([{"op": "subscribe", "id": 1, "community_id": self.community}])[0]["id"], 1)
+        with self.server.raw("POST /realtime/send HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n[") as conn:
+            self.assert_error(conn.response(), 503, "overloaded")
+        # Those who are there get everything, also on connections and links that are new.
+        self.assertEqual(len(old.drain()), taken)
+        self.assertEqual(len(ws.events(taken)), taken)
+        with Ws(self.server, token=mint(self.user, [self.community]), query={"queue_id": old.queue_id}) as again:
+            self.assertTrue(again.expect("welcome")["resumed"])
+        # Then there is room again.
+        self.limit(0, b"enough")
+        self.assertEqual(self.readyz().status, 200)
+        self.server.register(new_user())
+        self.server.publish([self.community])
+
+    @embedded_only("the process is the same")
+    def test_well_beyond_it_new_connections_are_refused(self):
+        old = self.register()
+        kept = self.server.raw("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        kept.response()
+        with self.server.raw("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n") as operator:
+            operator.response()
+            self.limit((self.server.rss_kib() << 10) // 2, b"out")
+            for answer in (self.server.get("/livez"), self.server.get(old.path(timeout=0))):
+                self.assert_error(answer, 503, "overloaded")
+            self.assertEqual(kept.send(f"GET {old.path(timeout=0)} HTTP/1.1\r\nHost: x\r\n\r\n").response().status, 200)
+            metrics = operator.send("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").response().body
+            self.assertRegex(metrics, rb'realtime_refused_total\{limit="memory"\} [1-9]')
+        self.limit(0, b"enough")
+        self.assertEqual(self.server.get("/livez").status, 200)
 
 
 class Queues(LimitCase):
