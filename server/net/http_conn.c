@@ -120,6 +120,19 @@ static void dispatch(struct pl_http_conn *c, const struct pl_http_head *head, st
     pl_arena_done(&arena);
 }
 
+static void refuse_body(struct pl_http_conn *c, const struct pl_http_head *head, int status)
+{
+    const struct pl_net *n = c->net;
+
+    if (status == PL_ERR_TOO_BIG) {
+        const bool is_backend = n->o.http->max_body(n->o.arg, c, head, &c->peer->peer) !=
+                                config(c)->limits_message_bytes;
+
+        pl_metric_add(is_backend ? PL_S_UNFIT_BODY_BYTES : PL_S_UNFIT_MESSAGE_BYTES, 1);
+    }
+    refuse(c, head, status, status == PL_ERR_PROTOCOL ? "the body is not properly chunked" : NULL);
+}
+
 /* Then nothing is kept of a request that is not whole. Operators and backends are not what fills it. */
 static bool is_short_of_memory(const struct pl_http_conn *c)
 {
@@ -150,7 +163,7 @@ static size_t begin_body(struct pl_http_conn *c, const struct pl_http_head *head
     if (r == 0) {
         dispatch(c, head, (struct pl_str){(const char *)body.data, body.len}, false);
     } else if (r < 0) {
-        refuse(c, head, r, r == PL_ERR_PROTOCOL ? "the body is not properly chunked" : NULL);
+        refuse_body(c, head, r);
     } else if (is_short_of_memory(c)) {
         refuse(c, head, PL_ERR_OVERLOADED, NULL);
     } else {
@@ -296,6 +309,7 @@ static size_t on_head_bytes(struct pl_http_conn *c, const char *data, size_t len
         return 0;
     }
     c->u.scanned = 0;
+    pl_metric_add(PL_S_UNFIT_HEADER_BYTES, r == PL_ERR_HEADERS_TOO_BIG || r == PL_ERR_URI_TOO_LONG);
     if (r < 0) {
         refuse(c, NULL, r, reason);
         return len;
@@ -332,7 +346,7 @@ static size_t on_body_bytes(struct pl_http_conn *c, const char *data, size_t len
     if (r == 0) {
         dispatch(c, &head, (struct pl_str){(const char *)body.data, body.len}, false);
     } else {
-        refuse(c, &head, r, r == PL_ERR_PROTOCOL ? "the body is not properly chunked" : NULL);
+        refuse_body(c, &head, r);
     }
     pl_buf_done(&head_bytes);
     pl_buf_done(&body);
@@ -424,12 +438,14 @@ static void on_timer(struct pl_timer *t)
 
     if (c->phase == PL_CONN_HEAD && c->in.len > 0) {
         pl_buf_done(&c->in);
+        pl_metric_add(PL_S_UNFIT_HEADER_TIME, 1);
         refuse(c, NULL, PL_ERR_REQUEST_TIMEOUT, "the header section did not arrive in time");
     } else if (c->phase == PL_CONN_BODY) {
         struct pl_buf bytes = c->u.partial->head;
         struct pl_http_head head;
 
         c->u.partial->head = (struct pl_buf){0};
+        pl_metric_add(PL_S_UNFIT_BODY_TIME, 1);
         parse_kept_head(&bytes, &head);
         refuse(c, &head, PL_ERR_REQUEST_TIMEOUT, "the body did not arrive in time");
         pl_buf_done(&bytes);

@@ -263,7 +263,7 @@ struct pl_ws_conn {
     struct pl_ws_rx *rx; /* NULL between messages */
     struct pl_list node;
     struct pl_job job;     /* cuts, or frees */
-    struct pl_timer timer; /* cuts a peer that does not close */
+    struct pl_timer timer; /* runs while a message is in parts; cuts a peer that does not close */
     int fd;                /* of an open one */
     uint16_t code;         /* of the close frame */
     uint8_t phase;         /* enum pl_ws_phase */

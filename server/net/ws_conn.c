@@ -138,7 +138,15 @@ static void cut(struct pl_ws_conn *c)
 
 static void on_timer(struct pl_timer *t)
 {
-    cut(pl_container_of(t, struct pl_ws_conn, timer));
+    struct pl_ws_conn *c = pl_container_of(t, struct pl_ws_conn, timer);
+
+    if (c->phase == PL_WS_OPEN) {
+        pl_metric_add(PL_S_UNFIT_BODY_TIME, 1);
+        pl_ws_close(c, pl_status_close_code(PL_ERR_REQUEST_TIMEOUT),
+                    pl_status_code(PL_ERR_REQUEST_TIMEOUT));
+    } else {
+        cut(c);
+    }
 }
 
 static void on_job(struct pl_job *job)

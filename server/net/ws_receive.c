@@ -3,6 +3,7 @@
 
 #include "protocol/status.h"
 #include "server/base/alloc.h"
+#include "server/base/metrics.h"
 #include "server/net/net_priv.h"
 
 /* Payload comes in pieces of at most rx_buffer_size, whatever the frames were; here they become
@@ -15,6 +16,9 @@ static size_t max_message(const struct pl_ws_conn *c)
 
 static void end_message(struct pl_ws_conn *c)
 {
+    if (c->rx && c->phase == PL_WS_OPEN) {
+        pl_timer_cancel(c->net->o.wheel, &c->timer);
+    }
     free(c->rx);
     c->rx = NULL;
     c->in_message = false;
@@ -48,6 +52,12 @@ static bool reserve(struct pl_ws_conn *c, size_t len, size_t coming)
     return true;
 }
 
+static void fail_too_big(struct pl_ws_conn *c)
+{
+    pl_metric_add(PL_S_UNFIT_MESSAGE_BYTES, 1);
+    fail(c, pl_status_close_code(PL_ERR_TOO_BIG), pl_status_code(PL_ERR_TOO_BIG));
+}
+
 static void deliver(struct pl_ws_conn *c, const uint8_t *data, size_t len)
 {
     const struct pl_ws_handler *h = c->net->o.ws;
@@ -56,7 +66,7 @@ static void deliver(struct pl_ws_conn *c, const uint8_t *data, size_t len)
     int r = c->compressed ? pl_inflate(data, len, max_message(c), &m) : 0;
 
     if (r == PL_ERR_TOO_BIG) {
-        fail(c, pl_status_close_code(r), pl_status_code(r));
+        fail_too_big(c);
     } else if (r < 0) {
         fail(c, 1007, "invalid_data");
     } else {
@@ -144,12 +154,15 @@ void pl_ws__receive(struct pl_ws_conn *c, const uint8_t *data, size_t len)
         return;
     }
     if (coming > max_message(c) || have + len + coming > max_message(c)) {
-        fail(c, pl_status_close_code(PL_ERR_TOO_BIG), pl_status_code(PL_ERR_TOO_BIG));
+        fail_too_big(c);
         return;
     }
     if (whole && have == 0) {
         deliver(c, data, len);
         return;
+    }
+    if (have == 0) { /* what it costs until it is whole, it costs for so long at most */
+        pl_net__set_timer(c->net, &c->timer, c->net->o.cfg->limits_body_timeout);
     }
     if (!reserve(c, len, coming)) {
         fail(c, pl_status_close_code(PL_ERR_NOMEM), pl_status_code(PL_ERR_NOMEM));

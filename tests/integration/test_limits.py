@@ -6,7 +6,7 @@ import tempfile
 import time
 
 from harness import embedded_only, ServerCase, event, main, mint, new_community, new_user, until
-from wsclient import Closed, Ws, upgrade
+from wsclient import CONT, TEXT, Closed, RawWs, Ws, upgrade
 
 
 class LimitCase(ServerCase):
@@ -343,6 +343,70 @@ class Sizes(LimitCase):
         self.server.publish(subscriber_ids=[1, 2, 3, 4, 5])
         answer = self.server.post("/realtime/publish", event(subscriber_ids=[1, 2, 3, 4, 5, 6]), api=True)
         self.assert_error(answer, 413, "too_big")
+
+
+class Times(LimitCase):
+    """What comes byte by byte keeps its place for so long and no longer."""
+
+    options = {"limits__header_timeout": "400ms", "limits__body_timeout": "600ms", "limits__message_bytes": "4KiB"}
+
+    def counted(self, limit):
+        return self.server.metric(f'realtime_requests_refused_total{{limit="{limit}"}}')
+
+    def test_a_head_byte_by_byte(self):
+        before, begun = self.counted("header_timeout"), time.monotonic()
+        with self.server.raw("GET /livez HTTP/1.1\r\nHost: x\r\nA: ") as conn:
+            for _ in range(6):
+                conn.send("a")
+                time.sleep(0.05)
+            self.assert_error(conn.response(), 408, "request_timeout")
+        self.assertTrue(0.35 < time.monotonic() - begun < 3)
+        self.assertEqual(self.counted("header_timeout") - before, 1)
+
+    def test_a_body_byte_by_byte(self):
+        before = self.counted("body_timeout")
+        with self.server.raw("POST /realtime/send HTTP/1.1\r\nHost: x\r\nContent-Length: 4000\r\n\r\n") as conn:
+            for _ in range(6):
+                conn.send(" ")
+                time.sleep(0.05)
+            self.assert_error(conn.response(), 408, "request_timeout")
+        self.assertEqual(self.counted("body_timeout") - before, 1)
+
+    def test_nothing_at_all(self):
+        with self.server.raw() as conn:
+            self.assertTrue(conn.closed(3))
+
+    def test_a_message_in_parts(self):
+        before = self.counted("body_timeout")
+        with RawWs(self.server, token=mint(self.user, [self.community])) as ws:
+            ws.expect("welcome")
+            ws.send(TEXT, b'{"op":"ping","x":"', fin=False)
+            for _ in range(6):
+                ws.send(CONT, b"a", fin=False)
+                time.sleep(0.05)
+            self.assertEqual(ws.closed(), (4408, "request_timeout"))
+        self.assertEqual(self.counted("body_timeout") - before, 1)
+
+    def test_parts_in_time_and_a_long_wait_after_them(self):
+        with RawWs(self.server, token=mint(self.user, [self.community])) as ws:
+            ws.expect("welcome")
+            for _ in range(3):
+                ws.send(TEXT, b'{"op":"ping","x":"' + b"a" * 1000, fin=False)
+                time.sleep(0.4)
+                ws.send(CONT, b'"}')
+                ws.expect("pong")
+                time.sleep(0.4)
+
+    def test_what_is_too_big_is_counted(self):
+        before = [self.counted(limit) for limit in ("header_bytes", "message_bytes", "body_bytes")]
+        self.server.get("/livez", headers={"A": "a" * 20_000})
+        self.register().send({"op": "ping", "x": "a" * 5000}, expect=413)
+        ws = self.open()
+        ws.send({"op": "ping", "x": "a" * 5000})
+        ws.closed()
+        self.server.post("/realtime/publish", event(data={"t": "a" * (1 << 20)}), api=True)
+        after = [self.counted(limit) for limit in ("header_bytes", "message_bytes", "body_bytes")]
+        self.assertEqual([b - a for a, b in zip(before, after)], [1, 2, 1])
 
 
 class Numbers(LimitCase):
