@@ -53,9 +53,12 @@ bench-quick: bench-tools ## the short version, about a minute
 bench-page: ## docs/performance.md anew from the last `make bench`
 	@bench/run.py --page
 
-deploy-proof: build dev ## deploys under 10 000 clients (PL_CLIENTS, PL_DRAIN, PL_RATE change it)
-	@cd tests/integration && PARLEYD=$(CURDIR)/build/release/parleyd PL_CLIENTS=$${PL_CLIENTS:-10000} \
-	  PL_DRAIN=$${PL_DRAIN:-30} PL_RATE=$${PL_RATE:-2} /usr/bin/python3 test_deploy.py
+deploy-proof: build test-packages ## deploys, and Redis away, under 10 000 clients (PL_CLIENTS, PL_DRAIN, PL_RATE, PL_OUTAGE change it)
+	@cmake --preset release -B build/sim -DBUILD_TESTING=ON >/dev/null
+	@cmake --build build/sim --target crowd
+	@cd tests/integration && PARLEYD=$(CURDIR)/build/release/parleyd CROWD=$(CURDIR)/build/sim/tests/integration/crowd \
+	  PL_CLIENTS=$${PL_CLIENTS:-10000} PL_DRAIN=$${PL_DRAIN:-30} PL_RATE=$${PL_RATE:-2} PL_OUTAGE=$${PL_OUTAGE:-90} \
+	    /usr/bin/python3 test_deploy_crowd.py
 
 format: test-packages ## clang-format in place
 	@tests/lint/format.sh --fix

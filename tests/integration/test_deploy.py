@@ -1,128 +1,29 @@
-"""Deploys at noon: two nodes with workers behind Debian's HAProxy, by the text of docs/operations.md, clients of both
-transports that stay on their links until they are told to go, and events all the while. Both nodes are reloaded so that
-new workers are needed, upgraded, and restarted one after the other; besides, a worker is killed.
+"""Deploys at noon, with rights, narrowing and disconnects judged: clients of both transports that stay on their links
+until they are told to go, and events all the while. Both nodes are reloaded so that new workers are needed, upgraded, and
+restarted one after the other; besides, a worker is killed. (test_deploy_crowd.py does the same to very many.)
 
 No connection is refused, nothing is lost or given twice, no backend registers anybody anew, and everybody who is told
 to go comes back in a slot of its own.
 
-PL_SEED, PL_CLIENTS, PL_RATE (events a second), PL_DRAIN (seconds) change the run; `make deploy-proof` makes it big.
+PL_SEED, PL_CLIENTS, PL_RATE (events a second), PL_DRAIN (seconds) change the run.
 """
 
 import asyncio
 import collections
 import os
-import resource
-import shutil
-import signal
-import tempfile
 import time
 
 import aio
 import audience
 import harness
 import judge
-from cluster import LOOPBACK, Cluster, Node, free_port, wait_for
-from pages import Child, block, listens
+from deploys import HAPROXY, Fleet
 
 SEED = int(os.environ.get("PL_SEED", "0")) or int(time.time())
 CLIENTS = int(os.environ.get("PL_CLIENTS", "300"))
 RATE = float(os.environ.get("PL_RATE", "30"))
 DRAIN = float(os.environ.get("PL_DRAIN", "5"))
-WORKERS = int(os.environ.get("PL_WORKERS", "2"))
 GAP = 2.0  # seconds that a client may be without a link beyond its slot
-HAPROXY = "/usr/sbin/haproxy"
-
-
-class Front:
-    """HAProxy, as a client sees it: the one node there is."""
-
-    name = "haproxy"
-
-    def __init__(self):
-        self.address = (LOOPBACK, free_port())
-
-    def was_paused(self, since, until):
-        return False
-
-
-class Fleet(Cluster):
-    """Nodes that read a file of their own, behind a front that is all that clients see."""
-
-    def __init__(self, nodes, **options):
-        super().__init__(0, "redis", **options)
-        self.behind, self.wanted, self.front = [], nodes, Front()
-        self.nodes = []
-        self.dir = tempfile.mkdtemp(prefix="parley-deploy-")
-        self.binary = os.path.join(self.dir, "parleyd")
-        shutil.copy(harness.PARLEYD, self.binary)
-        self.proxy = None
-
-    def configure(self, node, **options):
-        with open(node.conf + ".new", "w") as f:
-            f.write("".join("[%s]\n%s = %s\n" % (*name.split("__"), value) for name, value in options.items()))
-        os.rename(node.conf + ".new", node.conf)
-
-    async def __aenter__(self):
-        await super().__aenter__()
-        try:
-            for name in "ab":
-                node = Node(name, server__drain_time=f"{int(DRAIN * 1000)}ms", server__workers=WORKERS, **self.options, **self._url(None))
-                node.conf = os.path.join(self.dir, name + ".conf")
-                node.args = ["--config", node.conf]
-                command = node.command
-                node.command = lambda command=command: [self.binary, *command()[1:]]
-                self.configure(node, bus__raw_changes="one")
-                self.behind.append(node)
-            await asyncio.gather(*(node.start() for node in self.behind))
-            await asyncio.to_thread(self._balance)
-            self.nodes = [self.front]
-        except BaseException:
-            self._kill()
-            raise
-        return self
-
-    def _balance(self):
-        text = block("operations.md", "defaults\n").replace("bind :80", "bind %s:%d" % self.front.address)
-        for address, node in zip(("10.0.0.11:8888", "10.0.0.12:8888"), self.behind):
-            text = text.replace(address, "%s:%d" % node.address)
-        files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        text = f"global\n  maxconn {min(CLIENTS * 2 + 1000, files // 2 - 100)}\n" + text
-        self.proxy = Child()
-        path = os.path.join(self.proxy.dir, "proxy.conf")
-        with open(path, "w") as f:
-            f.write(text)
-        self.proxy.command = [HAPROXY, "-db", "-q", "-f", path]
-        self.proxy.start(listens(self.front.address[1]), HAPROXY)
-
-    async def __aexit__(self, kind, *rest):
-        try:
-            if kind is None:
-                for node in self.behind:
-                    node.process.send_signal(signal.SIGINT)
-                    await node.stop()
-        finally:
-            self._kill()
-
-    def _kill(self):
-        if self.proxy:
-            self.proxy.stop()
-            self.proxy = None
-        for node in self.behind:
-            node.kill()
-        self.nodes = []
-        super()._kill()
-        shutil.rmtree(self.dir, ignore_errors=True)
-
-    def workers(self, node):
-        with open(f"/proc/{node.process.pid}/task/{node.process.pid}/children") as f:
-            return {int(pid) for pid in f.read().split()}
-
-    async def renewed(self, node, before):
-        """Only new workers are left, and they are as many as there should be."""
-        async def only_new():
-            pids = self.workers(node)
-            return len(pids) == WORKERS and not pids & before
-        await wait_for(only_new, f"{node.name} has new workers only", DRAIN + 20)
 
 
 class Steady(audience.Client):
@@ -242,50 +143,17 @@ class Deploy(harness.TestCase):
         self.world.phases.append((name, begun, time.monotonic()))
         await asyncio.sleep(1.5)
 
-    async def reload(self):
-        before = [self.fleet.workers(node) for node in self.fleet.behind]
-        for node in self.fleet.behind:
-            self.fleet.configure(node, bus__raw_changes="another")
-            node.process.send_signal(signal.SIGHUP)
-        await asyncio.gather(*(self.fleet.renewed(*pair) for pair in zip(self.fleet.behind, before)))
-
-    async def upgrade(self):
-        before = [self.fleet.workers(node) for node in self.fleet.behind]
-        shutil.copy(harness.PARLEYD, self.fleet.binary + ".new")
-        os.rename(self.fleet.binary + ".new", self.fleet.binary)
-        for node in self.fleet.behind:
-            node.process.send_signal(signal.SIGUSR2)
-        await asyncio.gather(*(self.fleet.renewed(*pair) for pair in zip(self.fleet.behind, before)))
-
-    async def restart(self, node):
-        node.process.send_signal(signal.SIGTERM)
-
-        async def ended():
-            return node.process.poll() is not None
-
-        await wait_for(ended, f"{node.name} ends", DRAIN + 20)
-        self.assertEqual(node.process.returncode, 0)
-        node._wait()
-        await node.start()
-        await asyncio.sleep(1.5)  # and HAProxy has seen it
-
     async def kill_a_worker(self):
-        node = self.fleet.behind[0]
-        before = self.fleet.workers(node)
         self.world.killed = time.monotonic()
-        os.kill(min(before), signal.SIGKILL)
-        async def another():
-            return len(self.fleet.workers(node)) == WORKERS and self.fleet.workers(node) != before
-        await wait_for(another, "another worker", 1)
-        self.replaced = time.monotonic() - self.world.killed
+        self.replaced = await self.fleet.kill_a_worker()
         await asyncio.sleep(3)
 
     async def deploys(self):
         await asyncio.sleep(2)
-        await self.phase("reload of both", self.reload())
-        await self.phase("upgrade of both", self.upgrade())
+        await self.phase("reload of both", self.fleet.reload())
+        await self.phase("upgrade of both", self.fleet.upgrade())
         for node in self.fleet.behind:
-            await self.phase(f"restart of {node.name}", self.restart(node))
+            await self.phase(f"restart of {node.name}", self.fleet.restart(node))
         await self.phase("a worker killed", self.kill_a_worker())
 
     def report(self):
@@ -313,7 +181,7 @@ class Deploy(harness.TestCase):
 
     def test_nobody_notices(self):
         async def run():
-            async with Fleet(2, log__level="info", longpoll__timeout="20s", websocket__ping_interval="4s",
+            async with Fleet(CLIENTS, DRAIN, log__level="info", longpoll__timeout="20s", websocket__ping_interval="4s",
                              bus__canary_interval="500ms", bus__prefix=f"deploy-{SEED}") as self.fleet:
                 self.world = World(self.fleet, SEED)
                 async with asyncio.timeout(120 + 8 * DRAIN + CLIENTS / 50):
