@@ -8,7 +8,7 @@ ARGS         ?=#         more arguments for parleyd, for `make run`, or for benc
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run build package test dev fuzzers fuzz sim chaos deploy-proof bench bench-quick bench-page bench-tools bench-packages format lint clean run-packages test-packages npm
+.PHONY: help run build package test dev fuzzers fuzz sim chaos deploy-proof soak bench bench-quick bench-page bench-tools bench-packages format lint clean run-packages test-packages npm
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -59,6 +59,11 @@ deploy-proof: build test-packages ## deploys, and Redis away, under 10 000 clien
 	@cd tests/integration && PARLEYD=$(CURDIR)/build/release/parleyd CROWD=$(CURDIR)/build/sim/tests/integration/crowd \
 	  PL_CLIENTS=$${PL_CLIENTS:-10000} PL_DRAIN=$${PL_DRAIN:-30} PL_RATE=$${PL_RATE:-2} PL_OUTAGE=$${PL_OUTAGE:-90} \
 	    /usr/bin/python3 test_deploy_crowd.py
+
+soak: build dev ## ten minutes of everything at once, with sanitizers and, beside that, in release for memory (SOAK_SECONDS)
+	@cd tests/integration && export SOAK_SECONDS=$${SOAK_SECONDS:-600} && \
+	  { PARLEYD=$(CURDIR)/build/dev/parleyd /usr/bin/python3 test_soak.py & } && \
+	  PARLEYD=$(CURDIR)/build/release/parleyd /usr/bin/python3 test_soak.py; released=$$?; wait $$! && exit $$released
 
 format: test-packages ## clang-format in place
 	@tests/lint/format.sh --fix
