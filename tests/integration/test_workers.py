@@ -161,7 +161,9 @@ class OnRedis(TestCase):
         os.kill(before[0], signal.SIGKILL)
         begun = time.monotonic()
         until(lambda: self.workers().get(0, before[0]) != before[0], "another process", every=0.005)
-        self.assertLess(time.monotonic() - begun, 0.2)
+        took = time.monotonic() - begun
+        print(f"a killed worker was replaced within {took * 1000:.0f} ms", flush=True)
+        self.assertLess(took, 0.2)
         self.assertGreaterEqual(self.sum("realtime_accepted_total"), accepted)
         seen = self.server.request("POST", "/realtime/publish", harness.event([self.community]), api=True,
                                    internal=True).value["event_id"]
