@@ -17,6 +17,7 @@
 
 enum {
     LINGER_MS = 2000,
+    FIRST_REQUEST_MS = 250,  /* what a stop leaves who has just connected */
     SHORT_HEAD_BYTES = 4096, /* when memory is short, more of a head than this comes at once */
 };
 
@@ -545,13 +546,19 @@ int pl_http__lws_callback(struct pl_http_conn *c, enum lws_callback_reasons reas
     return 0;
 }
 
+/* The request of one that has just connected is on its way: nobody else would answer it. */
 void pl_http__stop_all(struct pl_net *n)
 {
     pl_list_foreach_safe(it, &n->http) {
         struct pl_http_conn *c = pl_container_of(it, struct pl_http_conn, node);
 
-        if (c->phase <= PL_CONN_HEAD && c->in.len == 0) {
+        if (c->phase > PL_CONN_HEAD || c->in.len > 0) {
+            continue;
+        }
+        if (c->answered) {
             pl_http__doom(c);
+        } else {
+            set_timer(c, FIRST_REQUEST_MS);
         }
     }
 }

@@ -362,6 +362,19 @@ class OnRedis(TestCase):
         self.server._wait()
         self.server.process = None
 
+    def test_who_has_just_connected_is_answered_before_the_end(self):
+        self.start(server__workers=1, server__drain_time="0s")
+        with harness.RawConn(self.server.address) as conn:
+            until(lambda: self.sum("realtime_accepted_total") > 2, "it is accepted")
+            self.server.process.send_signal(signal.SIGTERM)
+            until(lambda: self.log("stopping"), "it stops")
+            conn.send("GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            self.assertEqual(conn.response().value["status"], "draining")
+        self.server.process.wait(5)
+        self.assertEqual(self.server.process.returncode, 0)
+        self.server._wait()
+        self.server.process = None
+
     def test_one_process_drains_too(self):
         self.start(server__workers=1, server__drain_time="2s")
         ws, _ = self.open_websocket()
