@@ -132,7 +132,7 @@ static int64_t redis_turn_began(const struct pl_node *n)
 {
     struct pl_node_bus *b = n->bus;
 
-    return pl_redis_bus_turn_began(b->redis);
+    return b->redis != NULL ? pl_redis_bus_turn_began(b->redis) : 0; /* it may have left */
 }
 
 static void redis_connections(struct pl_node *n, struct pl_str user_id, pl_connections_fn *done,
