@@ -34,7 +34,7 @@ export async function setup(t) {
 }
 
 /* Resolves once condition() holds; says what it waited for when it never does. */
-export async function until(condition, ms = 3000) {
+export async function until(condition, ms = 10000) {
   const end = Date.now() + ms;
   while (!condition()) {
     if (Date.now() > end) throw new Error(`never came true: ${condition}`);
