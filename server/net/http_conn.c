@@ -546,13 +546,20 @@ int pl_http__lws_callback(struct pl_http_conn *c, enum lws_callback_reasons reas
     return 0;
 }
 
+/* Nothing of a request is here. What the loop was too busy to read counts: its connection is not idle, and whoever
+ * sent it, a proxy above all, could not know whether to send it again. */
+static bool is_between_requests(const struct pl_http_conn *c)
+{
+    return c->phase <= PL_CONN_HEAD && c->in.len == 0 && !pl_net__has_unread(c->fd);
+}
+
 /* The request of one that has just connected is on its way: nobody else would answer it. */
 void pl_http__stop_all(struct pl_net *n)
 {
     pl_list_foreach_safe(it, &n->http) {
         struct pl_http_conn *c = pl_container_of(it, struct pl_http_conn, node);
 
-        if (c->phase > PL_CONN_HEAD || c->in.len > 0) {
+        if (!is_between_requests(c)) {
             continue;
         }
         if (c->answered) {
@@ -570,8 +577,8 @@ void pl_http__close_idle(struct pl_net *n, uint64_t idle_ms)
         struct pl_http_conn *c = pl_container_of(it, struct pl_http_conn, node);
         uint64_t ends_ms = n->now_ms + (uint64_t)config(c)->limits_keepalive_timeout;
 
-        if (c->phase == PL_CONN_HEAD && c->in.len == 0 && c->answered &&
-            c->peer->peer.listener == PL_LISTENER_MAIN && c->timer.due_ms + idle_ms <= ends_ms) {
+        if (c->phase == PL_CONN_HEAD && c->answered && c->peer->peer.listener == PL_LISTENER_MAIN &&
+            c->timer.due_ms + idle_ms <= ends_ms && is_between_requests(c)) {
             pl_http__doom(c);
         }
     }

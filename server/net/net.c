@@ -360,11 +360,21 @@ void pl_net_on_signal(struct pl_net *n, int signum, void (*fn)(void *arg, int si
     uv_signal_start(&s->handle, on_signal, signum);
 }
 
-bool pl_net__has_left(int fd)
+static bool is_now(int fd, short events)
 {
-    struct pollfd p = {.fd = fd, .events = POLLRDHUP};
+    struct pollfd p = {.fd = fd, .events = events};
 
     return poll(&p, 1, 0) > 0;
+}
+
+bool pl_net__has_left(int fd)
+{
+    return is_now(fd, POLLRDHUP);
+}
+
+bool pl_net__has_unread(int fd)
+{
+    return is_now(fd, POLLIN);
 }
 
 struct uv_loop_s *pl_net_loop(struct pl_net *n)

@@ -181,6 +181,7 @@ struct pl_http_partial {
 };
 
 bool pl_net__has_left(int fd);
+bool pl_net__has_unread(int fd); /* something came that was not read, if only its end */
 
 struct pl_http_conn {
     struct pl_net *net;

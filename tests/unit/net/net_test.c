@@ -164,6 +164,38 @@ static void who_is_idle_while_it_drains_is_let_go_after_a_while(void **state)
     close(ws);
 }
 
+/* A loop that was held up runs its timers, and hears signals, before it reads. */
+static void a_request_that_is_not_read_yet_is_served(struct harness *h, bool stops)
+{
+    static const char request[] = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    int fd;
+
+    harness_start(h);
+    fd = harness_connect(h);
+    harness_send_str(fd, request);
+    harness_read_text(h, fd, "\r\n\r\n");
+    harness_send_str(fd, request);
+    if (stops) {
+        pl_net_stop(h->net, 5000);
+    } else {
+        pl_net_drain(h->net, false);
+        h->net->now_ms += 2000;
+        pl_net_close_idle(h->net, 1000);
+    }
+    assert_non_null(strstr(harness_read_all(h, fd, NULL), "\r\nConnection: close\r\n"));
+    close(fd);
+}
+
+static void who_drains_serves_a_request_that_it_has_not_read_yet(void **state)
+{
+    a_request_that_is_not_read_yet_is_served(*state, false);
+}
+
+static void who_stops_serves_a_request_that_it_has_not_read_yet(void **state)
+{
+    a_request_that_is_not_read_yet_is_served(*state, true);
+}
+
 static void what_is_left_after_the_grace_is_closed(void **state)
 {
     struct harness *h = *state;
@@ -246,6 +278,8 @@ int main(void)
         TEST(what_is_left_after_the_grace_is_closed),
         TEST(draining_serves_who_is_there_and_takes_nobody_else),
         TEST(who_is_idle_while_it_drains_is_let_go_after_a_while),
+        TEST(who_drains_serves_a_request_that_it_has_not_read_yet),
+        TEST(who_stops_serves_a_request_that_it_has_not_read_yet),
         TEST(stopping_says_1012_to_websockets_that_nobody_closed),
         TEST(freeing_closes_whatever_is_open),
     };
