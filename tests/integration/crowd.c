@@ -10,7 +10,8 @@
  *
  * Every event has a number, one after the other, so a client that is given 7 after 5 has lost one, and one that is
  * given 5 after 5 has it twice. A WebSocket that is told goaway stays until its slot and then goes; a poll that is told
- * is asked anew at once. Whoever loses its link, or is answered 503, comes back to the queue it had, after a pause. */
+ * is asked anew at once. Whoever loses its link, or is answered 503, comes back to the queue it had, after a pause. Only
+ * in the beginning at_once bounds how many come together. */
 
 #include <err.h>
 #include <errno.h>
@@ -635,7 +636,7 @@ static void look(uint64_t now)
         struct member *m = &members[i];
 
         if (m->state == AWAY) {
-            if (m->due_ns <= now && connecting < o.at_once) {
+            if (m->due_ns <= now && (flowing || connecting < o.at_once)) {
                 begin_link(m);
             }
         } else if (m->state == OPEN && m->told && m->due_ns <= now) {
