@@ -176,8 +176,8 @@ class Deploy(harness.TestCase):
             self.assertGreater(len(back), 0.9 * CLIENTS / 2, name)
             quarters = collections.Counter(min(3, int(t / DRAIN * 4)) for t in back)
             for quarter in range(4):
-                self.assertGreater(quarters[quarter], len(back) * 0.12, f"{name}: {quarters}")
-                self.assertLess(quarters[quarter], len(back) * 0.40, f"{name}: {quarters}")
+                least, most = (0.12, 0.40) if CLIENTS >= 1000 else (0.04, 0.60)  # of few, chance makes much
+                self.assertTrue(len(back) * least < quarters[quarter] < len(back) * most, f"{name}: {quarters}")
 
     def test_nobody_notices(self):
         async def run():

@@ -184,10 +184,11 @@ class DeployCrowd(harness.TestCase):
         """Everybody comes back, evenly."""
         for way in ("websocket", "poll"):
             tenths = self.tenths(phase, way)
-            self.assertGreater(sum(tenths), 0.95 * CLIENTS / 2, f"{phase['name']}, {way}")
+            self.assertGreater(sum(tenths), 0.85 * CLIENTS / 2, f"{phase['name']}, {way}")
             for n in range(0, TENTHS, 2):
                 fifth = sum(tenths[n:n + 2]) / sum(tenths)
-                self.assertTrue(0.12 < fifth < 0.28, f"{phase['name']}, {way}: {tenths}")
+                least, most = (0.12, 0.28) if CLIENTS >= 1000 else (0.04, 0.45)  # of few, chance makes much
+                self.assertTrue(least < fifth < most, f"{phase['name']}, {way}: {tenths}")
 
 
 if __name__ == "__main__":
