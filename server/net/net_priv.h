@@ -23,12 +23,12 @@ struct pl_job {
 };
 
 /* One address on one listener, counted while connections from it are open. It stays beyond that until
- * its bucket of handshakes is full again. */
+ * its buckets are full again. */
 struct pl_peer_entry {
     struct pl_map_node node;
     uint32_t connections;
     bool rests; /* is in pl_net.resting */
-    struct pl_rate handshakes;
+    struct pl_rate handshakes, connects;
     struct pl_peer peer;
 };
 
@@ -133,7 +133,7 @@ bool pl_peer__is_proxy(const struct pl_net *n, const struct pl_peer_entry *e);
 /* PL_OK, or the status to refuse with, counted: for a new connection, and for one whose client is
  * known only now. Trusted proxies have no limit per address, and the internal listener has none at
  * all: operators get in when clients have filled the server. */
-int pl_peer__check_limits(struct pl_net *n, const struct pl_peer_entry *e);
+int pl_peer__check_limits(struct pl_net *n, struct pl_peer_entry *e);
 int pl_peer__check_per_ip(const struct pl_net *n, const struct pl_peer_entry *e);
 /* limits.handshakes_per_ip; false: over it, counted. */
 bool pl_peer__take_handshake(const struct pl_net *n, struct pl_peer_entry *e);

@@ -20,7 +20,7 @@ enum {
     MAX_RESTING = 65536, /* beyond it the one that rests for longest is forgotten */
 };
 
-/* A peer without a connection whose bucket is not full yet; or that has one again. */
+/* A peer without a connection whose buckets are not full yet; or that has one again. */
 struct resting {
     struct pl_list node;
     struct pl_peer_entry *entry;
@@ -61,6 +61,12 @@ struct pl_peer_entry *pl_peer__take(struct pl_net *n, enum pl_listener listener,
     return e;
 }
 
+/* Nothing of it is worth remembering. */
+static bool is_fresh(const struct pl_net *n, const struct pl_peer_entry *e)
+{
+    return pl_rate_is_full(&e->handshakes, n->now_ms) && pl_rate_is_full(&e->connects, n->now_ms);
+}
+
 static void forget(struct pl_net *n, struct pl_peer_entry *e)
 {
     pl_map_remove(&n->peers, &e->node);
@@ -98,7 +104,7 @@ void pl_peer__drop(struct pl_net *n, struct pl_peer_entry *e)
     if (--e->connections > 0 || e->rests) {
         return;
     }
-    if (pl_rate_is_full(&e->handshakes, n->now_ms)) {
+    if (is_fresh(n, e)) {
         forget(n, e);
     } else {
         rest(n, e);
@@ -110,7 +116,7 @@ void pl_peer__sweep(struct pl_net *n)
     while (!pl_list_empty(&n->resting)) {
         const struct resting *r = pl_container_of(n->resting.next, struct resting, node);
 
-        if (!pl_rate_is_full(&r->entry->handshakes, n->now_ms)) {
+        if (!is_fresh(n, r->entry)) {
             return;
         }
         rouse_first(n);
@@ -173,18 +179,30 @@ bool pl_peer__take_handshake(const struct pl_net *n, struct pl_peer_entry *e)
     return false;
 }
 
-static int check_rate(struct pl_net *n)
+/* What one address leaves of the rate is for the others, however fast it comes: a proxy that is not
+ * trusted, or a network behind one address, is better served slowly than shut out by a loop. */
+static bool has_its_share(const struct pl_net *n, struct pl_peer_entry *e, uint32_t rate)
 {
-    int64_t rate = n->o.cfg->limits_accept_rate;
+    const uint32_t share = rate > 1 ? rate / 2 : 1;
 
-    if (rate == 0 || pl_rate_take(&n->accepts, 1, (uint32_t)rate, (uint32_t)rate, n->now_ms)) {
+    return pl_peer__is_proxy(n, e) || pl_rate_take(&e->connects, 1, share, share, n->now_ms);
+}
+
+static int check_rate(struct pl_net *n, struct pl_peer_entry *e)
+{
+    const uint32_t rate = (uint32_t)n->o.cfg->limits_accept_rate;
+    const struct pl_rate before = e->connects;
+
+    if (rate == 0 ||
+        (has_its_share(n, e, rate) && pl_rate_take(&n->accepts, 1, rate, rate, n->now_ms))) {
         return PL_OK;
     }
+    e->connects = before; /* the others may have taken it all: a refusal costs nothing */
     pl_metric_add(PL_S_REFUSED_RATE, 1);
     return PL_ERR_OVERLOADED;
 }
 
-int pl_peer__check_limits(struct pl_net *n, const struct pl_peer_entry *e)
+int pl_peer__check_limits(struct pl_net *n, struct pl_peer_entry *e)
 {
     int64_t limit = n->o.cfg->limits_connections;
     int status;
@@ -201,5 +219,5 @@ int pl_peer__check_limits(struct pl_net *n, const struct pl_peer_entry *e)
         return PL_ERR_OVERLOADED;
     }
     status = pl_peer__check_per_ip(n, e);
-    return status == PL_OK && e->peer.listener == PL_LISTENER_MAIN ? check_rate(n) : status;
+    return status == PL_OK && e->peer.listener == PL_LISTENER_MAIN ? check_rate(n, e) : status;
 }

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 import tempfile
 import time
 
@@ -151,6 +152,27 @@ class HandshakesPerIp(LimitCase):
         event_id = self.server.publish([self.community])
         answer = self.server.get(client.path(timeout=1), headers=forwarded)
         self.assertEqual([e["event_id"] for e in answer.value["events"]], [event_id])
+
+
+class AcceptRate(LimitCase):
+    options = {"limits__accept_rate": "60"}
+
+    def connect(self, source):
+        """The status of a request on a connection of its own from there; None if it was just closed."""
+        try:
+            with socket.create_connection(self.server.address, timeout=5, source_address=(source, 0)) as sock:
+                sock.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+                return int(sock.recv(4096).split(b" ")[1])
+        except (OSError, IndexError):
+            return None
+
+    def test_one_address_does_not_shut_out_the_others(self):
+        until(lambda: self.connect("127.0.0.3") == 200, "room")
+        time.sleep(1)
+        taken = [self.connect("127.0.0.2") for _ in range(150)].count(200)
+        self.assertTrue(28 <= taken <= 59, taken)
+        self.assertEqual([self.connect("127.0.0.3") for _ in range(20)], [200] * 20)
+        self.assertGreater(self.server.metric('realtime_refused_total{limit="accept_rate"}'), 80)
 
 
 class Rates(LimitCase):

@@ -91,9 +91,9 @@ static void connections_beyond_the_rate_get_503_and_the_rate_goes_on(void **stat
     uint64_t refused = pl_metric_values[PL_S_REFUSED_RATE];
     int fds[4];
 
-    h->cfg.limits_accept_rate = 4;
+    h->cfg.limits_accept_rate = 8;
     harness_start(h);
-    for (int i = 0; i < 4; i++) { /* the burst */
+    for (int i = 0; i < 4; i++) { /* the burst of one address: half of all */
         fds[i] = harness_connect(h);
         expect_served(h, fds[i]);
     }
@@ -104,10 +104,39 @@ static void connections_beyond_the_rate_get_503_and_the_rate_goes_on(void **stat
     for (int i = 0; i < 4; i++) {
         close(fds[i]);
     }
-    h->net->accepts = (struct pl_rate){0}; /* a while later */
+    h->net->now_ms += 1000; /* a while later */
+    pl_peer__sweep(h->net);
     fds[0] = harness_connect(h);
     expect_served(h, fds[0]);
     close(fds[0]);
+}
+
+static void one_address_leaves_half_of_the_rate_to_the_others(void **state)
+{
+    struct harness *h = *state;
+    struct pl_peer_entry *e[3];
+    int taken[3] = {0};
+
+    h->cfg.limits_accept_rate = 10;
+    harness_start(h);
+    for (uint8_t i = 0; i < 3; i++) {
+        const struct pl_address address = pl_address_v4((const uint8_t[]){203, 0, 113, i});
+
+        e[i] = pl_peer__enter(h->net, PL_LISTENER_MAIN, &address);
+        for (int n = 0; n < 20; n++) {
+            taken[i] += pl_peer__check_limits(h->net, e[i]) == PL_OK;
+        }
+    }
+    assert_int_equal(taken[0], 5);
+    assert_int_equal(taken[1], 5);
+    assert_int_equal(taken[2], 0);
+    for (int i = 0; i < 3; i++) {
+        pl_peer__leave(h->net, e[i]);
+    }
+    assert_int_equal(h->net->peers.count, 2); /* those that have used something up */
+    h->net->now_ms += 1000;
+    pl_peer__sweep(h->net);
+    assert_int_equal(h->net->peers.count, 0);
 }
 
 static void a_flood_beyond_the_limit_is_just_closed(void **state)
@@ -220,6 +249,7 @@ int main(void)
         TEST(connections_beyond_the_limit_get_503),
         TEST(connections_of_one_address_beyond_its_limit_get_503),
         TEST(connections_beyond_the_rate_get_503_and_the_rate_goes_on),
+        TEST(one_address_leaves_half_of_the_rate_to_the_others),
         TEST(a_flood_beyond_the_limit_is_just_closed),
         TEST(the_internal_listener_has_no_limit_and_says_so),
         TEST(ipv6_listens_and_names_itself_in_brackets),
