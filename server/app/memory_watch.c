@@ -8,7 +8,7 @@ enum {
     LOOK_MS = 1000,
     TRIM_MS = 10000,
     TRIM_SHORT_MS = 5000,
-    WORTH_BYTES = 4 << 20, /* so much that is free is given back */
+    WORTH_BYTES = 1 << 20, /* so much that is free is given back */
 };
 
 static const char *const names[] = {
