@@ -8,7 +8,7 @@ ARGS         ?=#         more arguments for parleyd, for `make run`, or for benc
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run build package test dev fuzzers fuzz sim chaos deploy-proof soak bench bench-quick bench-page bench-tools bench-packages format lint clean run-packages test-packages npm
+.PHONY: help run build package test dev fuzzers fuzz sim chaos deploy-proof attack-proof soak bench bench-quick bench-page bench-tools bench-packages format lint clean run-packages test-packages npm
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -59,6 +59,12 @@ deploy-proof: build test-packages ## deploys, and Redis away, under 10 000 clien
 	@cd tests/integration && PARLEYD=$(CURDIR)/build/release/parleyd CROWD=$(CURDIR)/build/sim/tests/integration/crowd \
 	  PL_CLIENTS=$${PL_CLIENTS:-10000} PL_DRAIN=$${PL_DRAIN:-30} PL_RATE=$${PL_RATE:-2} PL_OUTAGE=$${PL_OUTAGE:-90} \
 	    /usr/bin/python3 test_deploy_crowd.py
+
+attack-proof: build test-packages ## clients that misbehave, and 1 000 others that must not notice (PL_GOOD, PL_SCALE, PL_SECONDS, PL_ROUNDS, PL_RATIO)
+	@cmake --build build/release --target load
+	@cd tests/integration && export PARLEYD=$(CURDIR)/build/release/parleyd PARLEYD_RELEASE=$(CURDIR)/build/release/parleyd && \
+	  PL_GOOD=$${PL_GOOD:-1000} PL_SCALE=$${PL_SCALE:-1} PL_SECONDS=$${PL_SECONDS:-5} PL_ROUNDS=$${PL_ROUNDS:-3} PL_RATIO=$${PL_RATIO:-2} \
+	    /usr/bin/python3 test_misbehaving.py
 
 soak: build dev ## ten minutes of everything at once, with sanitizers and, beside that, in release for memory (SOAK_SECONDS)
 	@cd tests/integration && export SOAK_SECONDS=$${SOAK_SECONDS:-600} && \
