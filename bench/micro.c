@@ -1,5 +1,8 @@
 /* What the steps of a delivery cost without a network, in CPU time: {"step": nanoseconds, …}, each the best of several
- * rounds, since whatever disturbs a round only adds to it. */
+ * rounds, since whatever disturbs a round only adds to it.
+ *
+ *   micro
+ *   micro deflate FILE     what compressing costs and saves, by size, of events with pieces of that text */
 
 #include <err.h>
 #include <stdint.h>
@@ -32,19 +35,24 @@ static double cpu_ns(void)
     return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
 }
 
-static void measure(const char *name, void (*step)(void *arg), void *arg, size_t times, size_t per)
+static double best_ns(void (*step)(void *arg), void *arg, size_t times)
 {
-    static const char *separator = "";
     double best = 0;
     for (int round = 0; round < ROUNDS; round++) {
         double begun = cpu_ns();
         for (size_t i = 0; i < times; i++) {
             step(arg);
         }
-        double ns = (cpu_ns() - begun) / (double)(times * per);
+        double ns = (cpu_ns() - begun) / (double)times;
         best = round == 0 || ns < best ? ns : best;
     }
-    printf("%s\n  \"%s\": %.1f", separator, name, best);
+    return best;
+}
+
+static void measure(const char *name, void (*step)(void *arg), void *arg, size_t times, size_t per)
+{
+    static const char *separator = "";
+    printf("%s\n  \"%s\": %.1f", separator, name, best_ns(step, arg, times) / (double)per);
     separator = ",";
 }
 
@@ -109,6 +117,94 @@ static void measure_bytes(void)
     measure("make a frame of 200 bytes", frame, &small, 20000, 1);
     measure("make and deflate a frame of 200 bytes", deflate_frame, &small, 5000, 1);
     measure("make and deflate a frame of 2000 bytes", deflate_frame, &large, 2000, 1);
+}
+
+/* ---- when compressing pays ---- */
+
+enum {
+    PIECES = 32
+};
+
+/* An event of len bytes with a piece of the text in it. */
+static struct pl_str event_with(const struct pl_buf *text, size_t at, size_t len)
+{
+    struct pl_buf out = {0};
+    pl_buf_printf(&out,
+                  "{\"events\":[{\"event_id\":%zu,\"type\":\"new_comment\",\"timestamp\":"
+                  "\"2026-01-01T00:00:00.000Z\",\"community_ids\":[1],\"data\":{\"text\":\"",
+                  (size_t)1832000000000000 + at);
+    while (out.len + 5 < len) {
+        uint8_t c = text->data[at++ % text->len];
+        pl_buf_append_byte(&out, c < ' ' || c == '"' || c == '\\' ? ' ' : c);
+    }
+    pl_buf_append_str(&out, "\"}}]}");
+    return (struct pl_str){(const char *)out.data, out.len};
+}
+
+struct pieces {
+    struct bytes plain[PIECES];
+    struct pl_bytes deflated[PIECES];
+    size_t next;
+};
+
+static void deflate_next(void *arg)
+{
+    struct pieces *p = arg;
+    deflate_frame(&p->plain[p->next++ % PIECES]);
+}
+
+static void frame_next(void *arg)
+{
+    struct pieces *p = arg;
+    frame(&p->plain[p->next++ % PIECES]);
+}
+
+static void inflate_next(void *arg)
+{
+    struct pieces *p = arg;
+    struct pl_bytes b = p->deflated[p->next++ % PIECES], out;
+    (void)pl_inflate(b.data, b.len, 1048576, &out);
+}
+
+static struct pl_buf read_file(const char *path)
+{
+    struct pl_buf text = {0};
+    FILE *f = fopen(path, "rb");
+    if (f == NULL) {
+        err(1, "%s", path);
+    }
+    pl_buf_reserve(&text, 1048576);
+    text.len = fread(text.data, 1, 1048576, f);
+    fclose(f);
+    return text;
+}
+
+static void measure_deflate(const char *path)
+{
+    static const size_t sizes[] = {128, 192, 256, 384, 512, 768, 1024, 2048, 4096};
+    struct pl_buf text = read_file(path);
+    printf("bytes  deflated  saved  deflate [us]  inflate [us]\n");
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        struct pieces p = {.next = 0};
+        size_t total = 0, plain = 0;
+        for (size_t k = 0; k < PIECES; k++) {
+            p.plain[k] =
+                (struct bytes){event_with(&text, k * text.len / PIECES, sizes[i]), PL_JSON};
+            struct pl_frame *f = frame_of(&p.plain[k]);
+            struct pl_bytes b = pl_frame_websocket_deflated(f, 0);
+            struct pl_buf kept = {0};
+            size_t head = b.len < 128 ? 2 : 4;
+            pl_buf_append(&kept, b.data + head, b.len - head);
+            p.deflated[k] = (struct pl_bytes){kept.data, kept.len};
+            total += b.len;
+            plain += pl_frame_websocket(f).len;
+            pl_frame_unref(f);
+        }
+        printf("%5zu  %8zu  %4.0f%%  %12.1f  %12.1f\n", sizes[i], total / PIECES,
+               100.0 - 100.0 * (double)total / (double)plain,
+               (best_ns(deflate_next, &p, 2000) - best_ns(frame_next, &p, 2000)) / 1000,
+               best_ns(inflate_next, &p, 2000) / 1000);
+    }
 }
 
 /* ---- a node without a network ---- */
@@ -294,8 +390,13 @@ static void measure_walks(void)
     node_free(n);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc == 3 && strcmp(argv[1], "deflate") == 0) {
+        measure_deflate(argv[2]);
+        pl_deflate_done();
+        return 0;
+    }
     printf("{");
     measure_bytes();
     measure_walks();

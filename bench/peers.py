@@ -154,7 +154,7 @@ class Parley(Server):
     def __init__(self, tools, redis=False, options=(), **rest):
         super().__init__(tools, **rest)
         self.set = {"auth.jwt_key": SECRET, "auth.api_key": API_KEY, "log.level": "warn",
-                    "limits.queues_per_user": 0, "limits.accept_rate": 0, **dict(options)}
+                    "limits.queues_per_user": 0, "limits.accept_rate": 0, "limits.handshakes_per_ip": 0, **dict(options)}
         self.load = [f"secret={SECRET}", f"api_key={API_KEY}"]
         self.redis_port = free_port() if redis else None
 
