@@ -17,8 +17,8 @@
 
 enum {
     LINGER_MS = 2000,
-    FIRST_REQUEST_MS = 250,  /* what a stop leaves who has just connected */
-    SHORT_HEAD_BYTES = 4096, /* when memory is short, more of a head than this comes at once */
+    FIRST_REQUEST_MS = 250, /* what a stop leaves who has just connected */
+    SHORT_BYTES = 4096,     /* when memory is short, more of a request than this comes at once */
 };
 
 static const struct pl_config *config(const struct pl_http_conn *c)
@@ -134,7 +134,7 @@ static void refuse_body(struct pl_http_conn *c, const struct pl_http_head *head,
     refuse(c, head, status, status == PL_ERR_PROTOCOL ? "the body is not properly chunked" : NULL);
 }
 
-/* Then nothing is kept of a request that is not whole. Operators and backends are not what fills it. */
+/* Then little is kept of a request that is not whole. Operators and backends are not what fills it. */
 static bool is_short_of_memory(const struct pl_http_conn *c)
 {
     if (pl_memory_state == PL_MEMORY_ENOUGH || c->peer->peer.listener != PL_LISTENER_MAIN) {
@@ -165,7 +165,8 @@ static size_t begin_body(struct pl_http_conn *c, const struct pl_http_head *head
         dispatch(c, head, (struct pl_str){(const char *)body.data, body.len}, false);
     } else if (r < 0) {
         refuse_body(c, head, r);
-    } else if (is_short_of_memory(c)) {
+    } else if ((head->chunked || head_size + head->content_length > SHORT_BYTES) &&
+               is_short_of_memory(c)) {
         refuse(c, head, PL_ERR_OVERLOADED, NULL);
     } else {
         if (head->expect_continue && head_size == len) {
@@ -298,7 +299,7 @@ static size_t on_head_bytes(struct pl_http_conn *c, const char *data, size_t len
     int r = pl_http_parse_head(data, len, c->u.scanned, (size_t)config(c)->limits_header_bytes,
                                &head, &size, &reason);
 
-    if (r == PL_HTTP_MORE && len > SHORT_HEAD_BYTES && is_short_of_memory(c)) {
+    if (r == PL_HTTP_MORE && len > SHORT_BYTES && is_short_of_memory(c)) {
         refuse(c, NULL, PL_ERR_OVERLOADED, NULL);
         return len;
     }

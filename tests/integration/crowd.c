@@ -450,7 +450,7 @@ static void closed(struct member *m, const uint8_t *payload, size_t len)
     if (code == 4404) {
         gone(m, how);
     } else if (code == 1013) {
-        const char *wait = memmem(payload, len, "retry_after_ms=", 15);
+        const char *wait = strstr(how, "retry_after_ms=");
 
         wait_as_asked(m, wait ? strtoull(wait + 15, NULL, 10) : 1000);
     } else {
@@ -881,6 +881,23 @@ static void drain(void)
     }
 }
 
+static void tell_who_is_behind(void)
+{
+    static const char *const states[] = {"away",      "connecting", "registering",
+                                         "upgrading", "greeting",   "open"};
+
+    for (size_t i = 0; i < member_count; i++) {
+        struct member *m = &members[i];
+
+        if (m->state != OPEN || m->next < published) {
+            fault("client %" PRIu32 " (%s) is %s, waits for %" PRIu32 " of %" PRIu32
+                  ", heard something %.1f s ago",
+                  m->who.user, m->who.kind->text, states[m->state], m->next, published,
+                  (double)(now_ns() - m->heard_ns) / 1e9);
+        }
+    }
+}
+
 static double own_cpu_s(void)
 {
     struct rusage r;
@@ -937,6 +954,7 @@ int main(int argc, char **argv)
     }
     drain();
     phase->ended_ns = now_ns();
+    tell_who_is_behind();
     print_account();
     return 0;
 }
