@@ -18,6 +18,7 @@
 enum {
     LINGER_MS = 2000,
     FIRST_REQUEST_MS = 250, /* what a stop leaves who has just connected */
+    IDLE_END_US = 500,      /* from one idle connection that is closed to the next */
     SHORT_BYTES = 4096,     /* when memory is short, more of a request than this comes at once */
 };
 
@@ -426,6 +427,7 @@ void pl_http__answered(struct pl_http_conn *c)
         return;
     }
     c->answered = true;
+    c->ends = false;
     set_timer(c, config(c)->limits_keepalive_timeout);
     if (c->in.len > 0 && !c->consuming) {
         pl_net__later(c->net, &c->job);
@@ -433,6 +435,24 @@ void pl_http__answered(struct pl_http_conn *c)
 }
 
 /* ---- its life ---- */
+
+/* Those who came together are idle for too long together, and closing one takes libwebsockets as
+ * long as several deliveries: one after the other, so that nobody waits for thousands of them. */
+static void end_idle(struct pl_http_conn *c)
+{
+    struct pl_net *n = c->net;
+    const uint64_t now_us = n->now_ms * 1000;
+
+    if (!c->ends) {
+        c->ends = true;
+        n->idle_end_us = (n->idle_end_us > now_us ? n->idle_end_us : now_us) + IDLE_END_US;
+        if (n->idle_end_us > now_us + PL_WHEEL_TICK_MS * 1000) {
+            set_timer(c, (int64_t)(n->idle_end_us - now_us) / 1000);
+            return;
+        }
+    }
+    pl_http__doom(c);
+}
 
 static void on_timer(struct pl_timer *t)
 {
@@ -451,6 +471,8 @@ static void on_timer(struct pl_timer *t)
         parse_kept_head(&bytes, &head);
         refuse(c, &head, PL_ERR_REQUEST_TIMEOUT, "the body did not arrive in time");
         pl_buf_done(&bytes);
+    } else if (c->phase == PL_CONN_HEAD && c->answered) {
+        end_idle(c);
     } else {
         pl_http__doom(c);
     }

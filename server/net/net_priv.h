@@ -87,6 +87,7 @@ struct pl_net {
 
     struct pl_list http, ws; /* every connection */
     uint32_t http_count, ws_count;
+    uint64_t idle_end_us; /* when the next idle connection may be closed */
     struct pl_timer grace;
     bool draining;
     bool stopping;
@@ -209,6 +210,7 @@ struct pl_http_conn {
     bool stays : 1;     /* the answer of now is not the last one though the net drains */
     bool consuming : 1; /* a loop over `in` is on the stack, which goes on after the answer */
     bool watched : 1;   /* the front waits for bytes of it */
+    bool ends : 1;      /* idle for too long, and closed when its turn comes */
 };
 
 /* The answer of now is the last: the net drains or stops. */

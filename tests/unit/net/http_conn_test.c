@@ -340,6 +340,38 @@ static void an_idle_connection_is_closed_without_a_word(void **state)
     close(fd);
 }
 
+static void those_who_are_idle_together_are_closed_one_after_the_other(void **state)
+{
+    enum {
+        MANY = 300
+    };
+    struct harness *h = *state;
+    int fds[MANY];
+    uint64_t first_ms;
+
+    h->cfg.limits_keepalive_timeout = 1000;
+    harness_start(h);
+    for (int i = 0; i < MANY; i++) {
+        fds[i] = harness_connect(h);
+        harness_send_str(fds[i], "GET /none HTTP/1.1\r\nHost: x\r\n\r\n");
+    }
+    harness_until(h, &h->requests, MANY);
+    while (h->net->http_count == MANY) {
+        harness_turn(h, -1);
+    }
+    first_ms = h->net->now_ms;
+    harness_send_str(fds[MANY - 1], "GET /echo HTTP/1.1\r\nHost: x\r\n\r\n");
+    while (h->net->http_count > 1) {
+        harness_turn(h, -1);
+    }
+    assert_in_range(h->net->now_ms - first_ms, 100, 900); /* 300 x 0.5 ms, less the first's tick */
+    assert_non_null(
+        strstr(harness_read_all(h, fds[MANY - 1], NULL), "/echo ")); /* it is idle anew */
+    for (int i = 0; i < MANY; i++) {
+        close(fds[i]);
+    }
+}
+
 static void thousands_of_connections_come_and_go(void **state)
 {
     struct harness *h = *state;
@@ -387,6 +419,7 @@ int main(void)
         TEST(slow_heads_and_bodies_are_answered_408),
         TEST(a_body_that_drips_in_does_not_prolong_its_time),
         TEST(an_idle_connection_is_closed_without_a_word),
+        TEST(those_who_are_idle_together_are_closed_one_after_the_other),
         TEST(thousands_of_connections_come_and_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
