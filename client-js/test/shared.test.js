@@ -18,7 +18,7 @@ const sawAll = async (tabs, ids) => {
 
 test('ten tabs have one connection, and each sees each event once', async (t) => {
   const { server, openAll } = await browser(t);
-  const tabs = await openAll(10);
+  const tabs = await openAll(10, { timing: { connectMs: 10_000, welcomeMs: 10_000, silentMs: 10_000 } }); // nobody is taken for dead
   const ids = [1, 2, 3].map(() => server.publish().event_id);
   await sawAll(tabs, ids);
   assert.equal(server.connections.length, 1);
