@@ -33,7 +33,8 @@ enum {
     STOP_GRACE_MS = 5000,
     COME_BACK_WITHIN_MS = 5000, /* clients told to go are spread over this */
     DRAIN_LOOK_MS = 100,        /* how often a node that drains looks if all have gone */
-    IDLE_MS = 1000,             /* a connection unused for this long is not missed */
+    IDLE_MS = 1000,             /* a connection unused for this long is not missed … */
+    IDLE_SHARE = 6,             /* … nor is one for a sixth of the drain, if that is longer */
 };
 
 struct server {
@@ -168,9 +169,11 @@ static void stop_now(struct server *s)
 static void look_drained(struct pl_timer *t)
 {
     struct server *s = pl_container_of(t, struct server, drain);
-    uint64_t now = pl_hub_mono_ms(s->hub);
+    const uint64_t now = pl_hub_mono_ms(s->hub);
+    const uint64_t idle_ms = (uint64_t)s->cfg->server_drain_time / IDLE_SHARE;
 
-    pl_net_close_idle(s->net, IDLE_MS);
+    /* Not sooner: a client, or a proxy for it, that is slow to ask again would find it closed. */
+    pl_net_close_idle(s->net, idle_ms > IDLE_MS ? idle_ms : IDLE_MS);
     if (pl_net_clients(s->net) == 0 || now >= s->drained_ms) {
         stop_now(s);
     } else {

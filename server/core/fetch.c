@@ -107,8 +107,20 @@ static bool user_is_missing(struct pl_hub *h, struct pl_str user_id)
            (pl_hub_user_find(h, user_id) == NULL || pl_fetch__is_awaited(h, user_id));
 }
 
+/* With the bus away, what is here goes on: its link is held, and gets nothing before the bus is back
+ * and says whose it is. */
+static int waiters_status(struct pl_hub *h, const struct fetch *f, int status)
+{
+    const struct pl_str name = {f->key + 1, (size_t)f->len - 1};
+    const bool is_here =
+        f->key[0] == 'u' ? pl_hub_user_find(h, name) != NULL : pl_queue_find(h, name) != NULL;
+
+    return status == PL_ERR_BUS && is_here ? PL_OK : status;
+}
+
 static void finish(struct pl_hub *h, struct fetch *f, int status)
 {
+    const int told = waiters_status(h, f, status);
     struct pl_list waiters;
 
     pl_list_init(&waiters);
@@ -127,10 +139,10 @@ static void finish(struct pl_hub *h, struct fetch *f, int status)
 
         pl_list_remove(&w->node);
         w->user_len = 0;
-        if (status == PL_OK && f->key[0] == 'q' && user_is_missing(h, user)) {
+        if (told == PL_OK && f->key[0] == 'q' && user_is_missing(h, user)) {
             pl_list_append(&fetch_get(h, 'u', user, 0, false)->waiters, &w->node);
         } else {
-            w->done(w->arg, status);
+            w->done(w->arg, told);
             free(w);
         }
     }
@@ -367,6 +379,7 @@ static void settle_refusal(struct pl_queue *q, int status)
         return;
     }
     if (status == PL_ERR_BUS) {
+        q->unproven = q->generation > 0;
         pl_store__queue_changed(q); /* whose it is will be asked again, by saving it */
         return;
     }
@@ -379,7 +392,7 @@ static void settle_refusal(struct pl_queue *q, int status)
 }
 
 /* To those who wait: what is not there is found missing. */
-static int waiters_status(int status)
+static int found_status(int status)
 {
     return status == PL_ERR_QUEUE_NOT_FOUND || status == PL_ERR_DISCONNECTED ? PL_OK : status;
 }
@@ -407,7 +420,7 @@ void pl_hub_bus_claimed(struct pl_hub *h, struct pl_str queue_id, int status,
     } else {
         settle_refusal(pl_queue_find(h, queue_id), status);
     }
-    finish(h, f, refused ? PL_ERR_BUS : waiters_status(status));
+    finish(h, f, refused ? PL_ERR_BUS : found_status(status));
 }
 
 void pl_fetch__reclaim(struct pl_queue *q)

@@ -650,6 +650,11 @@ void pl_http_stay(struct pl_http_conn *c)
     c->stays = true;
 }
 
+void pl_http_leave(struct pl_http_conn *c)
+{
+    c->keep_alive = false;
+}
+
 bool pl_http_has_left(const struct pl_http_conn *c)
 {
     return pl_net__has_left(c->fd);

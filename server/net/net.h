@@ -91,6 +91,9 @@ void pl_http_reply(struct pl_http_conn *c, const struct pl_http_answer *a);
 /* Before an answer: its connection stays for another request though the net drains. */
 void pl_http_stay(struct pl_http_conn *c);
 
+/* Before an answer: it is the last on its connection. */
+void pl_http_leave(struct pl_http_conn *c);
+
 /* Has the client closed its side already, behind what is being handled? Asks the kernel: for the few
  * cases where acting for one that has gone elsewhere would do harm. */
 bool pl_http_has_left(const struct pl_http_conn *c);

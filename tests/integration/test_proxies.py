@@ -282,6 +282,25 @@ class HAProxy(Shipped, TestCase):
         poll.join(10)
         self.assertEqual([e["event_id"] for e in answers[0].value["events"]], [seen])
 
+    def test_with_redis_away_a_poll_finds_the_node_that_has_its_queue(self):
+        clients = [self.front.register(self.user, [self.community]) for _ in range(4)]
+        self.redis.kill()
+        until(lambda: all(node.get("/readyz").status == 503 for node in self.nodes.values()), "no node is ready", 10)
+        time.sleep(3)  # and HAProxy has seen it
+        for client in clients:
+            connection = self.front.connection(*self.front.address, timeout=10)
+            for _ in range(20):
+                connection.request("GET", client.path(1))
+                answer = connection.getresponse()
+                answer.read()
+                if answer.status == 200:
+                    break
+                self.assertEqual(answer.status, 503)
+            self.assertEqual(answer.status, 200, "each try went to the node that cannot know it")
+            connection.close()
+        self.redis.begin()
+        until(lambda: all(node.get("/readyz").status == 200 for node in self.nodes.values()), "ready again", 15)
+
 
 if __name__ == "__main__":
     main()

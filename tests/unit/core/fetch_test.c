@@ -95,6 +95,23 @@ static void a_bus_that_is_away_is_said_and_asked_again_by_the_next(void **state)
     assert_int_equal(lb_fetch(lb, "7", NULL), PL_OK);
 }
 
+/* Whether another node has it meanwhile is not known: its client waits here, and gets nothing until
+ * that is. */
+static void a_queue_that_is_here_waits_for_a_bus_that_is_away(void **state)
+{
+    struct loopback *lb = *state;
+    struct pl_queue *q = lb_kept_queue(lb, "7", "community:1");
+    static struct lb_waiter w;
+
+    pl_hub_bus_hears(lb->hub, false);
+    lb_prepare(lb, "7", lb_queue_id(q), &w);
+    assert_int_equal(w.calls, 0);
+    lb_fail(lb, LB_CLAIM);
+    assert_int_equal(w.calls, 1);
+    assert_int_equal(w.status, PL_OK);
+    assert_true(pl_hub_asks(lb->hub, lb_str(NULL), lb_str(lb_queue_id(q))));
+}
+
 /* The record is to be whole up to when it is believed. */
 static void a_change_that_passes_meanwhile_is_asked_for_again(void **state)
 {
@@ -769,6 +786,7 @@ int main(void)
         TEST(all_who_want_the_same_ask_once),
         TEST(who_is_not_known_anywhere_has_no_record),
         TEST(a_bus_that_is_away_is_said_and_asked_again_by_the_next),
+        TEST(a_queue_that_is_here_waits_for_a_bus_that_is_away),
         TEST(a_change_that_passes_meanwhile_is_asked_for_again),
         TEST(a_record_without_that_change_is_not_there_meanwhile),
         TEST(any_node_goes_on_with_a_queue),
