@@ -23,6 +23,15 @@ static void load_api_keys(const struct pl_strings *entries, struct pl_auth__keys
     }
 }
 
+/* OpenSSL loads its algorithms at its first signature: let that be now, and not while the first client
+ * waits. Asymmetric keys have been read with it already. */
+static void load_algorithms(const struct pl_auth *a)
+{
+    if (a->keys.count > 0 && pl_auth__is_hmac(a->algorithm)) {
+        free(pl_auth__jwt_sign("{}", a->algorithm, &a->keys.items[0]));
+    }
+}
+
 int pl_auth_new(const struct pl_config *cfg, struct pl_auth **ret, struct pl_auth_error *err)
 {
     struct pl_auth *a = pl_alloc(sizeof(*a));
@@ -41,6 +50,7 @@ int pl_auth_new(const struct pl_config *cfg, struct pl_auth **ret, struct pl_aut
         .channels = (size_t)cfg->limits_channels_per_user,
         .topics = (size_t)cfg->limits_topics_per_queue,
     };
+    load_algorithms(a);
     *ret = a;
     return 0;
 }
