@@ -159,7 +159,7 @@ static bool queue_is_missing(struct pl_hub *h, struct pl_str queue_id)
         return false;
     }
     q = pl_queue_find(h, queue_id);
-    return q == NULL || (q->generation > 0 && (h->deaf || q->unproven));
+    return q == NULL || (q->kept->generation > 0 && (h->deaf || q->unproven));
 }
 
 bool pl_hub_asks(struct pl_hub *h, struct pl_str user_id, struct pl_str queue_id)
@@ -341,7 +341,7 @@ static int take_over(struct pl_queue *old, const struct pl_bus_queue *from, cons
     int64_t position = old->sent;
     int status;
 
-    old->generation = 0;
+    old->kept->generation = 0;
     if (l != NULL) {
         pl_queue__unlink(old);
     }
@@ -364,7 +364,7 @@ static int settle_claim(struct pl_hub *h, struct pl_queue *q, const struct pl_bu
     if (q == NULL) {
         return pl_kept__install(h, from, id);
     }
-    if (q->generation == 0 || from->saved_by > q->generation) {
+    if (q->kept->generation == 0 || from->saved_by > q->kept->generation) {
         return take_over(q, from, id);
     }
     pl_store__queue_proven(q, from->generation); /* what is kept is what we kept */
@@ -384,7 +384,7 @@ static void settle_refusal(struct pl_queue *q, int status)
         return;
     }
     if (status == PL_ERR_QUEUE_NOT_FOUND) {
-        pl_store__queue_proven(q, q->generation); /* nobody has it: it is kept anew */
+        pl_store__queue_proven(q, q->kept->generation); /* nobody has it: it is kept anew */
         pl_deliver__pull(q);
     } else {
         pl_store__disown(q, status == PL_ERR_REPLACED ? PL_ERR_REPLACED : PL_ERR_QUEUE_NOT_FOUND);
@@ -453,7 +453,7 @@ void pl_hub_bus_taken(struct pl_hub *h, struct pl_str queue_id, int64_t generati
     if (f != NULL && generation > f->taken) {
         f->taken = generation;
     }
-    if (q == NULL || q->generation >= generation) {
+    if (q == NULL || q->kept->generation >= generation) {
         return;
     }
     pl_metric_add(PL_S_BUS_QUEUES_TAKEN, 1);

@@ -212,13 +212,13 @@ static void restore(struct pl_hub *h, struct pl_user *u, const struct pl_bus_que
     if (k->made_anew->u.boolean) {
         pl_queue_require_catchup(q);
     }
-    q->generation = from->generation;
+    q->kept->generation = from->generation;
     q->last_transport = transport_of(from->transport);
     q->link_since_ms = from->since_ms;
-    q->saved_ms = h->mono_ms;
+    q->kept->saved_ms = h->mono_ms;
     q->dirty = false;
-    pl_list_remove(&q->save);
-    pl_list_append(&h->saved, &q->save);
+    pl_list_remove(&q->kept->save);
+    pl_list_append(&h->saved, &q->kept->save);
     pl_metric_add(PL_S_BUS_QUEUES_CLAIMED, 1);
 }
 

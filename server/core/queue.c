@@ -481,13 +481,17 @@ struct pl_queue *pl_queue__make(struct pl_hub *h, struct pl_user *u, const uint8
                                 const struct pl_membership *narrowing, int64_t token_exp_ms,
                                 int64_t position)
 {
-    struct pl_queue *q = pl_alloc(sizeof(*q));
+    const bool has_kept = pl_store__is_kept(h);
+    struct pl_queue *q = pl_alloc(sizeof(*q) + (has_kept ? sizeof(*q->kept) : 0));
 
-    *q = (struct pl_queue){.hub = h, .user = u, .token_exp_ms = token_exp_ms, .behind = true};
+    *q = (struct pl_queue){
+        .hub = h, .user = u, .token_exp_ms = token_exp_ms, .behind = true, .has_kept = has_kept};
     memcpy(q->id, id, sizeof(q->id));
     q->acked = q->sent = position < 0 ? h->applied : position;
     q->made_id = h->applied > u->said->as_of ? h->applied : u->said->as_of;
-    pl_list_init(&q->save);
+    if (has_kept) {
+        pl_list_init(&q->kept->save);
+    }
     pl_map_insert(&h->queues, &q->node, q->id, sizeof(q->id));
     pl_user__queue_added(u, &q->of_user);
     pl_user__grant_known_own(u);

@@ -24,6 +24,14 @@ enum pl_due {
     PL_DUE_STATUS = 8, /* signal: the bus is away, or back */
 };
 
+/* What a bus that keeps queues needs of one (store.c). */
+struct pl_kept {
+    struct pl_list save;     /* of pl_hub.unsaved or saved; in neither while a save is under way */
+    struct pl_saver *savers; /* who waits for it to be saved */
+    uint64_t saved_ms;
+    int64_t generation; /* 0: not kept any more */
+};
+
 /* A queue: one client's identity, narrowing and position. The client's position is `acked`; `sent`
  * is how far the link of now has been served (in the link's order, so everything at or below it
  * went out or did not concern the queue). */
@@ -54,6 +62,7 @@ struct pl_queue {
     bool waiting;       /* for its batch window to end: timer fires then */
     bool wants_answer;  /* its poll is to be answered when nothing is asked of the bus any more */
     bool leaving;       /* its link goes when it is saved */
+    bool has_kept;      /* it was made on a bus that keeps queues */
 
     struct pl_map_node node; /* of pl_hub.queues */
     struct pl_list of_user;  /* of pl_user.queues */
@@ -66,11 +75,7 @@ struct pl_queue {
     int64_t link_since_ms;  /* unix: when its link of now, or the last one, came */
     int64_t made_id;        /* what it was made after: an older `disconnect` does not concern it */
     struct pl_spent *spent; /* NULL: nothing of its rates */
-    /* On a bus that keeps queues (store.c). */
-    struct pl_list save;     /* of pl_hub.unsaved or saved; in neither while a save is under way */
-    struct pl_saver *savers; /* who waits for it to be saved */
-    uint64_t saved_ms;
-    int64_t generation; /* 0: not kept */
+    struct pl_kept kept[];  /* one if has_kept, else none */
 };
 
 #define PL_TURN_MANY UINT32_MAX /* as turn_event: more than one, or none that is known */

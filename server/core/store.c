@@ -28,6 +28,11 @@ bool pl_store__is_kept(const struct pl_hub *h)
     return h->bus_ops->claim != NULL;
 }
 
+static bool is_kept(const struct pl_queue *q)
+{
+    return q->has_kept && q->kept->generation > 0;
+}
+
 /* ---- saving ---- */
 
 static const char *transport_name(const struct pl_queue *q)
@@ -55,7 +60,7 @@ static void chunk_add(struct chunk *c, struct pl_queue *q)
     c->queues[i] = (struct pl_bus_queue){
         .queue_id = {c->ids[i], PL_QUEUE_ID_SIZE - 1},
         .user_id = pl_user_id(q->user),
-        .generation = q->generation,
+        .generation = q->kept->generation,
         .position = q->acked,
         .state = {(const char *)c->states[i].data, c->states[i].len},
         .transport = transport_name(q),
@@ -64,7 +69,7 @@ static void chunk_add(struct chunk *c, struct pl_queue *q)
     q->dirty = false;
     q->saving = true;
     q->hub->saves_under_way++;
-    for (struct pl_saver *s = q->savers; s != NULL; s = s->next) {
+    for (struct pl_saver *s = q->kept->savers; s != NULL; s = s->next) {
         s->under_way = true;
     }
 }
@@ -89,9 +94,9 @@ static void flush(struct pl_hub *h)
     }
     c = pl_alloc(sizeof(*c));
     while (!pl_list_empty(&h->unsaved)) {
-        struct pl_queue *q = pl_container_of(h->unsaved.next, struct pl_queue, save);
+        struct pl_queue *q = pl_container_of(h->unsaved.next, struct pl_queue, kept[0].save);
 
-        pl_list_remove(&q->save);
+        pl_list_remove(&q->kept->save);
         chunk_add(c, q);
         if (c->count == CHUNK) {
             chunk_send(h, c);
@@ -114,8 +119,8 @@ static void to_unsaved(struct pl_queue *q, uint64_t in_ms)
     if (q->saving) {
         return;
     }
-    pl_list_remove(&q->save);
-    pl_list_append(&h->unsaved, &q->save);
+    pl_list_remove(&q->kept->save);
+    pl_list_append(&h->unsaved, &q->kept->save);
     if (!pl_timer_is_set(&h->flush) || h->flush.due_ms > h->mono_ms + in_ms) {
         pl_timer_set(h->wheel, &h->flush, h->mono_ms + in_ms);
     }
@@ -132,8 +137,8 @@ static void flush_urgent(struct pl_hub *h)
 
 void pl_store__queue_made(struct pl_queue *q)
 {
-    if (pl_store__is_kept(q->hub)) {
-        q->generation = 1;
+    if (q->has_kept) {
+        q->kept->generation = 1;
         q->dirty = true;
         to_unsaved(q, FLUSH_MS);
     }
@@ -141,7 +146,7 @@ void pl_store__queue_made(struct pl_queue *q)
 
 void pl_store__queue_changed(struct pl_queue *q)
 {
-    if (q->generation > 0) {
+    if (is_kept(q)) {
         q->dirty = true;
         to_unsaved(q, FLUSH_MS);
     }
@@ -150,7 +155,7 @@ void pl_store__queue_changed(struct pl_queue *q)
 /* Tells those that the save of now was for (all: every one). */
 static void tell_savers(struct pl_queue *q, int status, bool all)
 {
-    struct pl_saver **at = &q->savers;
+    struct pl_saver **at = &q->kept->savers;
     struct pl_saver *told = NULL;
 
     while (*at != NULL) {
@@ -178,18 +183,21 @@ void pl_store__queue_ended(struct pl_queue *q)
     struct pl_hub *h = q->hub;
     char id[PL_QUEUE_ID_SIZE];
 
-    pl_list_remove(&q->save);
-    if (q->generation > 0 && h->bus_ops->drop != NULL) {
+    if (!q->has_kept) {
+        return;
+    }
+    pl_list_remove(&q->kept->save);
+    if (q->kept->generation > 0 && h->bus_ops->drop != NULL) {
         pl_queue_id(q, id);
         h->bus_ops->drop(h->bus, (struct pl_str){id, PL_QUEUE_ID_SIZE - 1}, pl_user_id(q->user),
-                         q->generation);
+                         q->kept->generation);
     }
     tell_savers(q, PL_ERR_QUEUE_NOT_FOUND, true);
 }
 
 void pl_store__queue_proven(struct pl_queue *q, int64_t generation)
 {
-    q->generation = generation;
+    q->kept->generation = generation;
     q->unproven = false;
     q->saving = false;
     q->dirty = true;
@@ -200,13 +208,13 @@ void pl_queue_when_saved(struct pl_queue *q, pl_hub_ready_fn *done, void *arg)
 {
     struct pl_saver *s;
 
-    if (q->generation == 0) {
+    if (!is_kept(q)) {
         done(arg, PL_OK);
         return;
     }
     s = pl_alloc(sizeof(*s));
-    *s = (struct pl_saver){q->savers, done, arg, false};
-    q->savers = s;
+    *s = (struct pl_saver){q->kept->savers, done, arg, false};
+    q->kept->savers = s;
     q->dirty = true;
     to_unsaved(q, FLUSH_MS);
     flush_urgent(q->hub);
@@ -217,12 +225,12 @@ static struct pl_queue *find_generation(struct pl_hub *h, struct pl_str queue_id
 {
     struct pl_queue *q = pl_queue_find(h, queue_id);
 
-    return q != NULL && q->generation == generation ? q : NULL;
+    return q != NULL && q->kept->generation == generation ? q : NULL;
 }
 
 void pl_store__disown(struct pl_queue *q, int status)
 {
-    q->generation = 0;
+    q->kept->generation = 0;
     pl_queue_end(q, status);
 }
 
@@ -248,11 +256,11 @@ static void settle_save(struct pl_hub *h, struct pl_str queue_id, int64_t genera
     q->unproven &= q->dirty && status == PL_OK;
     if (status == PL_OK) {
         pl_metric_add(PL_S_BUS_QUEUES_SAVED, 1);
-        q->saved_ms = h->mono_ms;
-        pl_list_append(&h->saved, &q->save);
+        q->kept->saved_ms = h->mono_ms;
+        pl_list_append(&h->saved, &q->kept->save);
     } else {
         q->dirty = true;
-        pl_list_append(&h->unsaved, &q->save); /* the sweep tries again */
+        pl_list_append(&h->unsaved, &q->kept->save); /* the sweep tries again */
     }
     tell_savers(q, status, status != PL_OK);
     q = find_generation(h, queue_id, generation);
@@ -261,7 +269,7 @@ static void settle_save(struct pl_hub *h, struct pl_str queue_id, int64_t genera
     }
     if (q->dirty && status == PL_OK) {
         to_unsaved(q, FLUSH_MS);
-        h->save_urgent |= q->savers != NULL || q->unproven;
+        h->save_urgent |= q->kept->savers != NULL || q->unproven;
     }
     pl_deliver__pull(q);
 }
@@ -281,7 +289,7 @@ void pl_hub_save_all(struct pl_hub *h)
     pl_map_foreach(n, &h->queues) {
         struct pl_queue *q = pl_container_of(n, struct pl_queue, node);
 
-        if (q->generation > 0) {
+        if (is_kept(q)) {
             q->dirty = true;
             to_unsaved(q, 0);
         }
@@ -309,9 +317,9 @@ void pl_store__sweep(struct pl_hub *h)
         return;
     }
     pl_list_foreach_safe(n, &h->saved) {
-        struct pl_queue *q = pl_container_of(n, struct pl_queue, save);
+        struct pl_queue *q = pl_container_of(n, struct pl_queue, kept[0].save);
 
-        if (h->mono_ms - q->saved_ms < half_ms) {
+        if (h->mono_ms - q->kept->saved_ms < half_ms) {
             break;
         }
         to_unsaved(q, 0);
@@ -331,7 +339,7 @@ void pl_store__resume(struct pl_hub *h)
     pl_map_foreach(n, &h->queues) {
         struct pl_queue *q = pl_container_of(n, struct pl_queue, node);
 
-        q->unproven = q->generation > 0;
+        q->unproven = is_kept(q);
         if (q->link != NULL && q->sent > h->applied && !q->asking) {
             pl_queue__ask_if_ahead(q);
         }
