@@ -252,10 +252,13 @@ enum pl_ws_phase {
     PL_WS_CLOSED,
 };
 
-/* The parts of a message that came so far. */
-struct pl_ws_rx {
+/* Of a connection that must be through with something in time: with a message that comes in parts, or
+ * with closing. */
+struct pl_ws_busy {
+    struct pl_ws_conn *conn;
+    struct pl_timer timer;
     size_t len, cap;
-    uint8_t data[];
+    uint8_t *data; /* of the message, what came so far */
 };
 
 struct pl_ws_conn {
@@ -263,13 +266,12 @@ struct pl_ws_conn {
     struct lws *wsi;
     struct pl_peer_entry *peer;
     void *user;
-    struct pl_ws_rx *rx; /* NULL between messages */
+    struct pl_ws_busy *busy; /* NULL mostly */
     struct pl_list node;
-    struct pl_job job;     /* cuts, or frees */
-    struct pl_timer timer; /* runs while a message is in parts; cuts a peer that does not close */
-    int fd;                /* of an open one */
-    uint16_t code;         /* of the close frame */
-    uint8_t phase;         /* enum pl_ws_phase */
+    struct pl_job job; /* cuts, or frees */
+    int fd;            /* of an open one */
+    uint16_t code;     /* of the close frame */
+    uint8_t phase;     /* enum pl_ws_phase */
     bool msgpack : 1;
     bool deflate : 1;
     bool wants_writable : 1;
@@ -287,6 +289,10 @@ int pl_ws__lws_callback(struct lws *wsi, struct pl_ws_conn *c, enum lws_callback
                         const void *in, size_t len);
 void pl_ws__stop_all(struct pl_net *n); /* says goodbye to those that nobody closed */
 void pl_ws__kill_all(struct pl_net *n);
+/* It is busy from here on, for so long at most: then a message is refused, and a peer that does not
+ * close is cut. */
+void pl_ws__begin(struct pl_ws_conn *c, int64_t ms);
+void pl_ws__end(struct pl_ws_conn *c); /* it is not, or no more */
 /* ws_receive.c: payload that libwebsockets has unmasked. */
 void pl_ws__receive(struct pl_ws_conn *c, const uint8_t *data, size_t len);
 

@@ -91,7 +91,7 @@ void pl_ws_close(struct pl_ws_conn *c, int code, const char *reason)
     memcpy(p + 4, reason, len);
     if (send_bytes(c, (struct pl_bytes){p, 4 + len})) {
         c->wants_writable = false;
-        pl_net__set_timer(c->net, &c->timer, CLOSE_TIMEOUT_MS);
+        pl_ws__begin(c, CLOSE_TIMEOUT_MS);
     }
 }
 
@@ -138,7 +138,7 @@ static void cut(struct pl_ws_conn *c)
 
 static void on_timer(struct pl_timer *t)
 {
-    struct pl_ws_conn *c = pl_container_of(t, struct pl_ws_conn, timer);
+    struct pl_ws_conn *c = pl_container_of(t, struct pl_ws_busy, timer)->conn;
 
     if (c->phase == PL_WS_OPEN) {
         pl_metric_add(PL_S_UNFIT_BODY_TIME, 1);
@@ -149,12 +149,31 @@ static void on_timer(struct pl_timer *t)
     }
 }
 
+void pl_ws__begin(struct pl_ws_conn *c, int64_t ms)
+{
+    if (!c->busy) {
+        c->busy = pl_alloc(sizeof(*c->busy));
+        c->busy->conn = c;
+        pl_timer_init(&c->busy->timer, on_timer);
+    }
+    pl_net__set_timer(c->net, &c->busy->timer, ms);
+}
+
+void pl_ws__end(struct pl_ws_conn *c)
+{
+    if (c->busy) {
+        pl_timer_cancel(c->net->o.wheel, &c->busy->timer);
+        free(c->busy->data);
+        free(c->busy);
+        c->busy = NULL;
+    }
+}
+
 static void on_job(struct pl_job *job)
 {
     struct pl_ws_conn *c = pl_container_of(job, struct pl_ws_conn, job);
 
     if (c->phase == PL_WS_CLOSED) {
-        free(c->rx);
         free(c);
     } else {
         cut(c);
@@ -180,7 +199,7 @@ static void on_closed(struct lws *wsi, struct pl_ws_conn *c)
         count_close(code);
     }
     c->phase = PL_WS_CLOSED;
-    pl_timer_cancel(n->o.wheel, &c->timer);
+    pl_ws__end(c);
     n->o.ws->closed(n->o.arg, c, code, by_peer);
     pl_list_remove(&c->node);
     pl_peer__leave(n, c->peer);
@@ -300,7 +319,6 @@ void pl_ws__adopt(struct pl_net *n, int fd, struct pl_peer_entry *peer,
     c->job.fn = on_job;
     pl_list_init(&c->job.node);
     pl_list_init(&c->node);
-    pl_timer_init(&c->timer, on_timer);
     n->adopting = c;
     wsi = lws_adopt_socket_vhost_readbuf(n->vhost, fd, (const char *)head->data,
                                          head->len); /* owns fd */

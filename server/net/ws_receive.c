@@ -16,11 +16,9 @@ static size_t max_message(const struct pl_ws_conn *c)
 
 static void end_message(struct pl_ws_conn *c)
 {
-    if (c->rx && c->phase == PL_WS_OPEN) {
-        pl_timer_cancel(c->net->o.wheel, &c->timer);
+    if (c->phase == PL_WS_OPEN) {
+        pl_ws__end(c);
     }
-    free(c->rx);
-    c->rx = NULL;
     c->in_message = false;
 }
 
@@ -34,21 +32,20 @@ static void fail(struct pl_ws_conn *c, int code, const char *reason)
  * header promises, which costs a client nothing. */
 static bool reserve(struct pl_ws_conn *c, size_t len, size_t coming)
 {
-    size_t have = c->rx ? c->rx->len : 0;
-    size_t want = have + len;
-    struct pl_ws_rx *rx;
+    struct pl_ws_busy *b = c->busy;
+    size_t want = b->len + len;
+    uint8_t *data;
 
-    if (c->rx && want <= c->rx->cap) {
+    if (want <= b->cap) {
         return true;
     }
     want += coming < want ? coming : want;
-    rx = pl_try_realloc(c->rx, sizeof(*rx) + want);
-    if (!rx) {
+    data = pl_try_realloc(b->data, want);
+    if (!data) {
         return false;
     }
-    rx->len = have;
-    rx->cap = want;
-    c->rx = rx;
+    b->data = data;
+    b->cap = want;
     return true;
 }
 
@@ -145,7 +142,7 @@ void pl_ws__receive(struct pl_ws_conn *c, const uint8_t *data, size_t len)
 {
     size_t coming = lws_remaining_packet_payload(c->wsi);
     bool whole = lws_is_final_fragment(c->wsi);
-    size_t have = c->rx ? c->rx->len : 0;
+    size_t have = c->busy ? c->busy->len : 0;
     bool is_whole_frame = !c->in_frame && coming == 0;
 
     c->in_frame = coming > 0;
@@ -162,18 +159,20 @@ void pl_ws__receive(struct pl_ws_conn *c, const uint8_t *data, size_t len)
         return;
     }
     if (have == 0) { /* what it costs until it is whole, it costs for so long at most */
-        pl_net__set_timer(c->net, &c->timer, c->net->o.cfg->limits_body_timeout);
+        pl_ws__begin(c, c->net->o.cfg->limits_body_timeout);
     }
     if (!reserve(c, len, coming)) {
         fail(c, pl_status_close_code(PL_ERR_NOMEM), pl_status_code(PL_ERR_NOMEM));
         return;
     }
-    memcpy(c->rx->data + have, data, len);
-    c->rx->len += len;
+    if (len > 0) {
+        memcpy(c->busy->data + have, data, len);
+        c->busy->len += len;
+    }
     if (coming == 0) {
         c->in_first_frame = false;
     }
     if (whole) {
-        deliver(c, c->rx->data, c->rx->len);
+        deliver(c, c->busy->data, c->busy->len);
     }
 }

@@ -63,7 +63,7 @@ static void messages_of_every_size_arrive_whole(void **state)
         harness_send_frame(fd, 0x81, data, sizes[i]);
         harness_until(h, &h->ws_messages, (int)i + 1);
         assert_int_equal(h->last_len, sizes[i]);
-        assert_null(h->ws->rx);
+        assert_null(h->ws->busy);
     }
     free(data);
     close(fd);
