@@ -22,7 +22,7 @@ struct pl_topic {
     struct pl_channel *channel;
     struct pl_topic_member {
         struct pl_sub *sub;
-        uint32_t slot; /* in sub->topics */
+        uint32_t slot; /* in sub->narrowed->topics */
     } * members;
     uint32_t member_count, member_cap;
     uint32_t refs; /* subs that name it, members or not */
@@ -31,29 +31,49 @@ struct pl_topic {
     char name[];
 };
 
+/* What a sub is narrowed to, or was: then what is pending of that is still due. */
+struct pl_narrowed {
+    int64_t all_since; /* un-narrowed for ids above this; PL_NARROWED: narrowed */
+    uint32_t count;    /* of topics */
+    struct pl_topic_ref {
+        struct pl_topic *topic;
+        int64_t since; /* events of this topic above this */
+        uint32_t
+            index; /* in topic->members; PL_NO_INDEX: not a member (the sub is in channel->whole) */
+    } topics[];
+};
+#define PL_NARROWED INT64_MAX
+#define PL_NO_INDEX UINT32_MAX
+
 /* A queue in a channel its user is granted. The three ids say what is pending without holding it,
  * so that a cursor far behind a busy ring is served when nothing of what was trimmed concerned the
  * queue (rule 5). */
 struct pl_sub {
     struct pl_queue *queue;
     struct pl_channel *channel;
-    int64_t since;     /* the grant's */
-    int64_t all_since; /* un-narrowed for ids above this; PL_NARROWED: narrowed */
-    int64_t first;     /* first event that concerned it after the queue's ack; 0: none */
-    int64_t pending;   /* first one not handed to the link; 0: none */
-    int64_t last;      /* last one handed to a link */
-    int64_t joined;    /* where the queue stood when it came in */
-    struct pl_topic_ref {
-        struct pl_topic *topic;
-        int64_t since; /* events of this topic above this */
-        uint32_t
-            index; /* in topic->members; PL_NO_INDEX: not a member (the sub is in channel->whole) */
-    } * topics;
-    uint32_t topic_count;
-    uint32_t index; /* in channel->whole or channel->narrowed */
+    int64_t since;                /* the grant's */
+    int64_t first;                /* first event that concerned it after the queue's ack; 0: none */
+    int64_t pending;              /* first one not handed to the link; 0: none */
+    int64_t last;                 /* last one handed to a link */
+    int64_t joined;               /* where the queue stood when it came in */
+    struct pl_narrowed *narrowed; /* NULL: never was */
+    uint32_t index;               /* in channel->whole or channel->narrowed */
 };
-#define PL_NARROWED INT64_MAX
-#define PL_NO_INDEX UINT32_MAX
+
+static inline int64_t pl_sub__all_since(const struct pl_sub *s)
+{
+    return s->narrowed != NULL ? s->narrowed->all_since : 0;
+}
+
+static inline bool pl_sub__is_narrowed(const struct pl_sub *s)
+{
+    return pl_sub__all_since(s) == PL_NARROWED;
+}
+
+static inline uint32_t pl_sub__topic_count(const struct pl_sub *s)
+{
+    return s->narrowed != NULL ? s->narrowed->count : 0;
+}
 
 struct pl_sub_array {
     struct pl_sub **items;

@@ -12,8 +12,8 @@
 
 static bool is_narrowed_to(const struct pl_event *e, const struct pl_sub *s)
 {
-    for (uint32_t i = 0; i < s->topic_count; i++) {
-        const struct pl_topic_ref *r = &s->topics[i];
+    for (uint32_t i = 0; i < pl_sub__topic_count(s); i++) {
+        const struct pl_topic_ref *r = &s->narrowed->topics[i];
 
         if (r->topic->hash == e->topic_hash && r->topic->len == e->topic.len && e->id > r->since &&
             memcmp(r->topic->name, e->topic.s, e->topic.len) == 0) {
@@ -35,7 +35,7 @@ static inline enum pl_denied denied(const struct pl_event *e, const struct pl_su
         if (!pl_event__lists(e, pl_user_id(u), u->is_number, u->number)) {
             return PL_DENIED_SUBSCRIBERS;
         }
-    } else if ((s->all_since == PL_NARROWED || e->id <= s->all_since) && !is_narrowed_to(e, s)) {
+    } else if (e->id <= pl_sub__all_since(s) && !is_narrowed_to(e, s)) {
         return PL_DENIED_NARROWED;
     }
     if (e->exclude_user.len > 0 && pl_str_eq(e->exclude_user, pl_user_id(u))) {

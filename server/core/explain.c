@@ -277,7 +277,7 @@ static const struct verdict *judge(const struct answer *a, const struct pl_queue
 
 static void write_sub(struct pl_writer *w, const struct pl_event *e, const struct pl_sub *s)
 {
-    bool narrowed = s->all_since == PL_NARROWED;
+    bool narrowed = pl_sub__is_narrowed(s);
 
     pl_write_map(w, 4 + narrowed + VERDICT_MEMBERS);
     pl_write_key(w, "channel");
@@ -287,9 +287,9 @@ static void write_sub(struct pl_writer *w, const struct pl_event *e, const struc
     write_int(w, "last_delivered", s->last);
     if (narrowed) {
         pl_write_key(w, "articles");
-        pl_write_array(w, s->topic_count);
-        for (uint32_t i = 0; i < s->topic_count; i++) {
-            const struct pl_topic *t = s->topics[i].topic;
+        pl_write_array(w, pl_sub__topic_count(s));
+        for (uint32_t i = 0; i < pl_sub__topic_count(s); i++) {
+            const struct pl_topic *t = s->narrowed->topics[i].topic;
 
             pl_write_str(w, (struct pl_str){t->name, t->len});
         }

@@ -9,25 +9,25 @@ static void write_sub(struct pl_writer *w, const struct pl_sub *s)
 {
     pl_write_array(w, 3);
     pl_write_str(w, pl_channel__name(s->channel));
-    if (s->all_since == PL_NARROWED) {
+    if (pl_sub__is_narrowed(s)) {
         pl_write_null(w);
     } else {
-        pl_write_int(w, s->all_since);
+        pl_write_int(w, pl_sub__all_since(s));
     }
-    pl_write_array(w, s->topic_count);
-    for (uint32_t i = 0; i < s->topic_count; i++) {
-        const struct pl_topic *t = s->topics[i].topic;
+    pl_write_array(w, pl_sub__topic_count(s));
+    for (uint32_t i = 0; i < pl_sub__topic_count(s); i++) {
+        const struct pl_topic *t = s->narrowed->topics[i].topic;
 
         pl_write_array(w, 2);
         pl_write_str(w, (struct pl_str){t->name, t->len});
-        pl_write_int(w, s->topics[i].since);
+        pl_write_int(w, s->narrowed->topics[i].since);
     }
 }
 
 /* Most are: all of it, from the grant on. */
 static bool is_plain(const struct pl_sub *s)
 {
-    return s->all_since == 0 && s->topic_count == 0;
+    return pl_sub__all_since(s) == 0 && pl_sub__topic_count(s) == 0;
 }
 
 void pl_kept__write(const struct pl_queue *q, struct pl_buf *out)
@@ -134,14 +134,14 @@ static void restore_sub(struct pl_sub *s, const struct pl_value *kept)
     if (since->type == PL_INT_VALUE) {
         pl_sub__widen(s, since->u.integer);
     }
-    for (uint32_t i = 0; i < s->topic_count; i++) {
-        struct pl_topic *t = s->topics[i].topic;
+    for (uint32_t i = 0; i < pl_sub__topic_count(s); i++) {
+        struct pl_topic *t = s->narrowed->topics[i].topic;
 
         for (size_t k = 0; k < topics->u.array.count; k++) {
             const struct pl_value *pair = topics->u.array.items[k].u.array.items;
 
             if (pl_str_eq(pair[0].u.string, (struct pl_str){t->name, t->len})) {
-                s->topics[i].since = pair[1].u.integer;
+                s->narrowed->topics[i].since = pair[1].u.integer;
             }
         }
     }

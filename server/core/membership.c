@@ -10,7 +10,7 @@
 
 static struct pl_sub_array *array_of(struct pl_sub *s)
 {
-    return s->all_since != PL_NARROWED ? &s->channel->whole : &s->channel->narrowed;
+    return pl_sub__is_narrowed(s) ? &s->channel->narrowed : &s->channel->whole;
 }
 
 static void array_add(struct pl_sub_array *a, struct pl_sub *s)
@@ -73,13 +73,13 @@ static void topic_unref(struct pl_topic *t)
 
 static void member_add(struct pl_sub *s, uint32_t slot)
 {
-    struct pl_topic *t = s->topics[slot].topic;
+    struct pl_topic *t = s->narrowed->topics[slot].topic;
 
     if (t->member_count == t->member_cap) {
         t->member_cap = t->member_cap > 0 ? t->member_cap * 2 : 2;
         t->members = pl_realloc(t->members, t->member_cap * sizeof(*t->members));
     }
-    s->topics[slot].index = t->member_count;
+    s->narrowed->topics[slot].index = t->member_count;
     t->members[t->member_count++] = (struct pl_topic_member){s, slot};
 }
 
@@ -93,28 +93,29 @@ static void member_remove(struct pl_topic_ref *ref)
     }
     last = t->members[--t->member_count];
     t->members[ref->index] = last;
-    last.sub->topics[last.slot].index = ref->index;
+    last.sub->narrowed->topics[last.slot].index = ref->index;
     ref->index = PL_NO_INDEX;
 }
 
 static void drop_topics(struct pl_sub *s)
 {
-    for (uint32_t i = 0; i < s->topic_count; i++) {
-        member_remove(&s->topics[i]);
-        topic_unref(s->topics[i].topic);
+    for (uint32_t i = 0; i < pl_sub__topic_count(s); i++) {
+        member_remove(&s->narrowed->topics[i]);
+        topic_unref(s->narrowed->topics[i].topic);
     }
-    free(s->topics);
-    s->topics = NULL;
-    s->topic_count = 0;
+    if (s->narrowed != NULL) {
+        s->narrowed->count = 0;
+        s->narrowed = pl_realloc(s->narrowed, sizeof(*s->narrowed));
+    }
 }
 
 static struct pl_topic_ref *find_ref(struct pl_sub *s, struct pl_str topic)
 {
-    for (uint32_t i = 0; i < s->topic_count; i++) {
-        const struct pl_topic *t = s->topics[i].topic;
+    for (uint32_t i = 0; i < pl_sub__topic_count(s); i++) {
+        const struct pl_topic *t = s->narrowed->topics[i].topic;
 
         if (t->len == topic.len && memcmp(t->name, topic.s, topic.len) == 0) {
-            return &s->topics[i];
+            return &s->narrowed->topics[i];
         }
     }
     return NULL;
@@ -129,16 +130,18 @@ void pl_channel__join(struct pl_sub *s)
 
 void pl_channel__leave(struct pl_sub *s)
 {
-    drop_topics(s);
     array_remove(array_of(s), s);
+    drop_topics(s);
+    free(s->narrowed);
+    s->narrowed = NULL;
 }
 
 void pl_channel__moved(struct pl_sub *s)
 {
     array_of(s)->items[s->index] = s;
-    for (uint32_t i = 0; i < s->topic_count; i++) {
-        if (s->topics[i].index != PL_NO_INDEX) {
-            s->topics[i].topic->members[s->topics[i].index].sub = s;
+    for (uint32_t i = 0; i < pl_sub__topic_count(s); i++) {
+        if (s->narrowed->topics[i].index != PL_NO_INDEX) {
+            s->narrowed->topics[i].topic->members[s->narrowed->topics[i].index].sub = s;
         }
     }
 }
@@ -156,50 +159,53 @@ void pl_channel__each_sub(struct pl_channel *c, void (*fn)(struct pl_sub *s, voi
 static void leave_whole(struct pl_sub *s)
 {
     array_remove(&s->channel->whole, s);
-    s->all_since = PL_NARROWED;
+    if (s->narrowed == NULL) {
+        s->narrowed = pl_alloc(sizeof(*s->narrowed));
+    }
+    s->narrowed->all_since = PL_NARROWED;
     array_add(&s->channel->narrowed, s);
 }
 
 void pl_sub__narrow(struct pl_sub *s)
 {
     drop_topics(s);
-    if (s->all_since != PL_NARROWED) {
+    if (!pl_sub__is_narrowed(s)) {
         leave_whole(s);
     }
 }
 
 void pl_sub__widen(struct pl_sub *s, int64_t since)
 {
-    if (s->all_since != PL_NARROWED) {
+    if (!pl_sub__is_narrowed(s)) {
         return;
     }
     /* What is pending of the topics stays due, so they are kept; a walk finds the sub in `whole`
      * from here on. */
-    for (uint32_t i = 0; i < s->topic_count; i++) {
-        member_remove(&s->topics[i]);
+    for (uint32_t i = 0; i < pl_sub__topic_count(s); i++) {
+        member_remove(&s->narrowed->topics[i]);
     }
     array_remove(&s->channel->narrowed, s);
-    s->all_since = since;
+    s->narrowed->all_since = since;
     array_add(&s->channel->whole, s);
 }
 
 static void remove_ref(struct pl_sub *s, struct pl_topic_ref *ref)
 {
-    uint32_t last = --s->topic_count;
+    uint32_t last = --s->narrowed->count;
 
     member_remove(ref);
     topic_unref(ref->topic);
-    if (ref != &s->topics[last]) {
-        *ref = s->topics[last];
+    if (ref != &s->narrowed->topics[last]) {
+        *ref = s->narrowed->topics[last];
         if (ref->index != PL_NO_INDEX) {
-            ref->topic->members[ref->index].slot = (uint32_t)(ref - s->topics);
+            ref->topic->members[ref->index].slot = (uint32_t)(ref - s->narrowed->topics);
         }
     }
 }
 
 void pl_sub__remove_topic(struct pl_sub *s, struct pl_str topic)
 {
-    struct pl_topic_ref *ref = s->all_since == PL_NARROWED ? find_ref(s, topic) : NULL;
+    struct pl_topic_ref *ref = pl_sub__is_narrowed(s) ? find_ref(s, topic) : NULL;
 
     if (ref != NULL) {
         remove_ref(s, ref);
@@ -219,9 +225,9 @@ static bool is_among(const struct pl_topic *t, const struct pl_str *topics, size
 /* Drops the topics that are not among these. */
 static void keep_topics(struct pl_sub *s, const struct pl_str *topics, size_t count)
 {
-    for (uint32_t i = s->topic_count; i-- > 0;) {
-        if (!is_among(s->topics[i].topic, topics, count)) {
-            remove_ref(s, &s->topics[i]);
+    for (uint32_t i = pl_sub__topic_count(s); i-- > 0;) {
+        if (!is_among(s->narrowed->topics[i].topic, topics, count)) {
+            remove_ref(s, &s->narrowed->topics[i]);
         }
     }
 }
@@ -230,7 +236,7 @@ int pl_sub__add_topic(struct pl_sub *s, struct pl_str topic, int64_t since, uint
 {
     uint32_t slot;
 
-    if (s->all_since != PL_NARROWED) {
+    if (!pl_sub__is_narrowed(s)) {
         if (limit == 0) {
             return PL_ERR_TOO_BIG;
         }
@@ -240,12 +246,15 @@ int pl_sub__add_topic(struct pl_sub *s, struct pl_str topic, int64_t since, uint
     if (find_ref(s, topic) != NULL) {
         return PL_OK;
     }
-    if (s->topic_count >= limit) {
+    if (pl_sub__topic_count(s) >= limit) {
         return PL_ERR_TOO_BIG;
     }
-    slot = s->topic_count++;
-    s->topics = pl_realloc(s->topics, s->topic_count * sizeof(*s->topics));
-    s->topics[slot] = (struct pl_topic_ref){topic_get(s->channel, topic), since, PL_NO_INDEX};
+    slot = s->narrowed->count;
+    s->narrowed =
+        pl_realloc(s->narrowed, sizeof(*s->narrowed) + (slot + 1) * sizeof(s->narrowed->topics[0]));
+    s->narrowed->count++;
+    s->narrowed->topics[slot] =
+        (struct pl_topic_ref){topic_get(s->channel, topic), since, PL_NO_INDEX};
     member_add(s, slot);
     return PL_OK;
 }
@@ -254,11 +263,11 @@ void pl_sub__narrow_to(struct pl_sub *s, const struct pl_str *topics, size_t cou
                        uint32_t limit)
 {
     keep_topics(s, topics, count);
-    if (s->all_since != PL_NARROWED) {
+    if (!pl_sub__is_narrowed(s)) {
         /* All of it included the new ones, from then on; those it had before reach back further. */
-        since = s->all_since;
+        since = pl_sub__all_since(s);
         leave_whole(s);
-        for (uint32_t i = 0; i < s->topic_count; i++) {
+        for (uint32_t i = 0; i < pl_sub__topic_count(s); i++) {
             member_add(s, i);
         }
     }

@@ -237,7 +237,7 @@ static uint32_t topic_limit(const struct pl_sub *s)
     uint64_t others = 0;
 
     for (uint32_t i = 0; i < q->sub_count; i++) {
-        others += &q->subs[i] != s ? q->subs[i].topic_count : 0;
+        others += &q->subs[i] != s ? pl_sub__topic_count(&q->subs[i]) : 0;
     }
     return (uint32_t)(limit > others ? limit - others : 0);
 }

@@ -27,11 +27,11 @@ static void check_channel(const struct pl_channel *c)
 {
     for (uint32_t i = 0; i < c->whole.count; i++) {
         assert_int_equal(c->whole.items[i]->index, i);
-        assert_true(c->whole.items[i]->all_since != PL_NARROWED);
+        assert_true(!pl_sub__is_narrowed(c->whole.items[i]));
     }
     for (uint32_t i = 0; i < c->narrowed.count; i++) {
         assert_int_equal(c->narrowed.items[i]->index, i);
-        assert_true(c->narrowed.items[i]->all_since == PL_NARROWED);
+        assert_true(pl_sub__is_narrowed(c->narrowed.items[i]));
     }
     pl_map_foreach(n, &c->topics) {
         const struct pl_topic *t = pl_container_of(n, struct pl_topic, node);
@@ -40,9 +40,9 @@ static void check_channel(const struct pl_channel *c)
         for (uint32_t i = 0; i < t->member_count; i++) {
             const struct pl_topic_member *m = &t->members[i];
 
-            assert_int_equal(m->sub->topics[m->slot].index, i);
-            assert_ptr_equal(m->sub->topics[m->slot].topic, t);
-            assert_true(m->sub->all_since == PL_NARROWED);
+            assert_int_equal(m->sub->narrowed->topics[m->slot].index, i);
+            assert_ptr_equal(m->sub->narrowed->topics[m->slot].topic, t);
+            assert_true(pl_sub__is_narrowed(m->sub));
         }
     }
 }
@@ -74,11 +74,11 @@ static void add(struct pl_sub *s, const char *topic, int64_t since)
 
 static int64_t since_of(const struct pl_sub *s, const char *topic)
 {
-    for (uint32_t i = 0; i < s->topic_count; i++) {
-        const struct pl_topic *t = s->topics[i].topic;
+    for (uint32_t i = 0; i < pl_sub__topic_count(s); i++) {
+        const struct pl_topic *t = s->narrowed->topics[i].topic;
 
         if (pl_str_eq((struct pl_str){t->name, t->len}, lb_str(topic))) {
-            return s->topics[i].since;
+            return s->narrowed->topics[i].since;
         }
     }
     return -1;
@@ -100,9 +100,9 @@ static void a_sub_is_in_one_of_the_two_arrays(void **state)
     pl_sub__narrow(&s[0]);
     assert_int_equal(c->narrowed.count, 1);
     pl_sub__widen(&s[0], 5);
-    assert_int_equal(s[0].all_since, 5);
+    assert_int_equal(pl_sub__all_since(&s[0]), 5);
     pl_sub__widen(&s[0], 9);
-    assert_int_equal(s[0].all_since, 5);
+    assert_int_equal(pl_sub__all_since(&s[0]), 5);
     check_channel(c);
     for (size_t i = 0; i < COUNT(s); i++) {
         pl_channel__leave(&s[i]);
@@ -144,7 +144,7 @@ static void a_topic_named_twice_is_one(void **state)
     add(&s, "a", 3);
     add(&s, "b", 4);
     add(&s, "a", 9);
-    assert_int_equal(s.topic_count, 2);
+    assert_int_equal(pl_sub__topic_count(&s), 2);
     assert_int_equal(since_of(&s, "a"), 0); /* it was in the whole before */
     assert_int_equal(since_of(&s, "b"), 4);
     pl_channel__leave(&s);
@@ -157,12 +157,12 @@ static void there_are_only_so_many_topics(void **state)
 
     join(&s, c);
     assert_int_equal(pl_sub__add_topic(&s, PL_LIT("a"), 0, 0), PL_ERR_TOO_BIG);
-    assert_int_equal(s.all_since, 0); /* as it was */
+    assert_int_equal(pl_sub__all_since(&s), 0); /* as it was */
     assert_int_equal(pl_sub__add_topic(&s, PL_LIT("a"), 0, 2), PL_OK);
     assert_int_equal(pl_sub__add_topic(&s, PL_LIT("b"), 0, 2), PL_OK);
     assert_int_equal(pl_sub__add_topic(&s, PL_LIT("c"), 0, 2), PL_ERR_TOO_BIG);
     assert_int_equal(pl_sub__add_topic(&s, PL_LIT("a"), 0, 2), PL_OK);
-    assert_int_equal(s.topic_count, 2);
+    assert_int_equal(pl_sub__topic_count(&s), 2);
     pl_channel__leave(&s);
 }
 
@@ -198,15 +198,15 @@ static void narrowing_to_a_set_keeps_adds_and_drops(void **state)
     pl_sub__narrow_to(&s, first, 3, 5, LIMIT);
     assert_int_equal(since_of(&s, "a"), 0);
     pl_sub__narrow_to(&s, second, 2, 8, LIMIT);
-    assert_int_equal(s.topic_count, 2);
+    assert_int_equal(pl_sub__topic_count(&s), 2);
     assert_int_equal(since_of(&s, "b"), 0);
     assert_int_equal(since_of(&s, "d"), 8);
     assert_string_equal(members_of(c, &s, "a"), "");
     pl_sub__narrow_to(&s, NULL, 0, 9, LIMIT);
-    assert_int_equal(s.topic_count, 0);
-    assert_int_equal(s.all_since, PL_NARROWED);
+    assert_int_equal(pl_sub__topic_count(&s), 0);
+    assert_int_equal(pl_sub__all_since(&s), PL_NARROWED);
     pl_sub__narrow_to(&s, first, 3, 9, 2);
-    assert_int_equal(s.topic_count, 2); /* as far as the limit goes */
+    assert_int_equal(pl_sub__topic_count(&s), 2); /* as far as the limit goes */
     check_channel(c);
     pl_channel__leave(&s);
 }
