@@ -49,13 +49,13 @@ struct websocket {
     struct pl_node *node;
     struct pl_ws_conn *conn; /* NULL before it is open and after it is closed */
     uint64_t sent_ms;
+    uint32_t calls;       /* messages whose reply is still to come: it lives as long */
+    int16_t close_status; /* why we close it */
     uint8_t pending_count;
-    bool said_hello;
-    bool closing;
-    int16_t close_status;      /* why we close it */
+    bool said_hello : 1;
+    bool closing : 1;
     struct pl_timer timer;     /* hello timeout, ping, liveness */
     struct opening *opening;   /* until welcome; NULL while hello is waited for */
-    struct pl_list calls;      /* messages whose reply is still to come */
     struct pl_frame **pending; /* replies not taken yet, PENDING_FRAMES at most */
     uint64_t received_ms, pinged_ms;
     uint64_t connection_id;   /* random: welcome and the log name it */
@@ -525,7 +525,6 @@ void pl_websocket_accept(struct pl_node *n, struct pl_http_conn *c,
     ws->node = n;
     pl_random_bytes(&ws->connection_id, sizeof(ws->connection_id));
     ws->link = (struct pl_link){.ops = &websocket_ops, .codec = (uint8_t)codec};
-    pl_list_init(&ws->calls);
     pl_timer_init(&ws->timer, on_timer);
     bad_query |= bad_cursor || (has_cursor && !pl_parse_cursor(cursor, &position));
     ws->opening = opening_new(ws, cr.token, cr.queue_id, position);
@@ -554,23 +553,20 @@ static void on_opened(void *arg, struct pl_ws_conn *c, void *user)
 
 /* ---- messages ---- */
 
-/* A message under way; survives the socket. */
-struct call {
-    struct pl_list node;
-    struct websocket *ws; /* NULL: the socket has gone */
-};
-
+/* May come when the socket has gone. */
 static void on_reply(void *arg, struct pl_buf *reply)
 {
-    struct call *call = arg;
+    struct websocket *ws = arg;
 
-    if (reply != NULL && call->ws != NULL) {
-        send_or_keep(call->ws, pl_frame_new(call->ws->link.codec, reply));
+    ws->calls--;
+    if (reply != NULL && ws->conn != NULL) {
+        send_or_keep(ws, pl_frame_new(ws->link.codec, reply));
     } else if (reply != NULL) {
         pl_buf_done(reply);
     }
-    pl_list_remove(&call->node);
-    free(call);
+    if (ws->conn == NULL && ws->calls == 0) {
+        free(ws);
+    }
 }
 
 static void run_message(struct websocket *ws, const struct pl_value *v, struct pl_arena *a)
@@ -582,14 +578,10 @@ static void run_message(struct websocket *ws, const struct pl_value *v, struct p
         .publish_until_ms = ws->publish_until_ms,
         .ret_publish_until_ms = &ws->publish_until_ms,
     };
-    struct call *call = pl_alloc(sizeof(*call));
 
-    call->ws = ws;
-    pl_list_init(&call->node);
-    pl_list_append(&ws->calls, &call->node);
-    if (pl_message_run(&from, v, a, on_reply, call) != PL_OK) {
-        pl_list_remove(&call->node);
-        free(call);
+    ws->calls++;
+    if (pl_message_run(&from, v, a, on_reply, ws) != PL_OK) {
+        ws->calls--;
         close_with(ws, PL_ERR_RATE_LIMITED);
     }
 }
@@ -686,16 +678,15 @@ static void on_writable(void *arg, struct pl_ws_conn *c)
 
 /* ---- the end ---- */
 
+/* Its last reply frees it, if one is still to come. */
 static void websocket_free(struct websocket *ws)
 {
-    pl_list_foreach_safe(n, &ws->calls) {
-        pl_container_of(n, struct call, node)->ws = NULL;
-        pl_list_remove(n);
-    }
     pl_timer_cancel(ws->node->wheel, &ws->timer);
     drop_pending(ws);
     leave_opening(ws);
-    free(ws);
+    if (ws->calls == 0) {
+        free(ws);
+    }
 }
 
 static void on_failed(void *arg, void *user)
