@@ -379,7 +379,7 @@ static void settle_refusal(struct pl_queue *q, int status)
         return;
     }
     if (status == PL_ERR_BUS) {
-        q->unproven = q->generation > 0;
+        q->unproven = q->kept->generation > 0;
         pl_store__queue_changed(q); /* whose it is will be asked again, by saving it */
         return;
     }
