@@ -57,7 +57,7 @@ deploy-proof: build test-packages ## deploys, and Redis away, under 10 000 clien
 	@cmake --preset release -B build/sim -DBUILD_TESTING=ON >/dev/null
 	@cmake --build build/sim --target crowd
 	@cd tests/integration && PARLEYD=$(CURDIR)/build/release/parleyd CROWD=$(CURDIR)/build/sim/tests/integration/crowd \
-	  PL_CLIENTS=$${PL_CLIENTS:-10000} PL_DRAIN=$${PL_DRAIN:-30} PL_RATE=$${PL_RATE:-2} PL_OUTAGE=$${PL_OUTAGE:-90} \
+	  PL_CLIENTS=$${PL_CLIENTS:-10000} PL_DRAIN=$${PL_DRAIN:-30} PL_RATE=$${PL_RATE:-1} PL_OUTAGE=$${PL_OUTAGE:-90} \
 	    /usr/bin/python3 test_deploy_crowd.py
 
 attack-proof: build test-packages ## clients that misbehave, and 1 000 others that must not notice (PL_GOOD, PL_SCALE, PL_SECONDS, PL_ROUNDS, PL_RATIO)

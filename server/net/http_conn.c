@@ -451,7 +451,11 @@ static void end_idle(struct pl_http_conn *c)
             return;
         }
     }
-    pl_http__doom(c);
+    if (pl_net__has_unread(c->fd)) { /* a request that the loop was too busy to read */
+        set_timer(c, config(c)->limits_header_timeout);
+    } else {
+        pl_http__doom(c);
+    }
 }
 
 static void on_timer(struct pl_timer *t)

@@ -340,6 +340,24 @@ static void an_idle_connection_is_closed_without_a_word(void **state)
     close(fd);
 }
 
+/* The loop was busy until after the time, and the request came just before it. */
+static void a_request_that_waits_to_be_read_is_not_too_late(void **state)
+{
+    struct harness *h = *state;
+    int fd;
+
+    h->cfg.limits_keepalive_timeout = 100;
+    harness_start(h);
+    fd = harness_connect(h);
+    harness_send_str(fd, "GET /echo HTTP/1.1\r\nHost: x\r\n\r\n");
+    harness_read_text(h, fd, "/echo ");
+    harness_turn(h, -1);
+    harness_send_str(fd, "GET /echo/again HTTP/1.1\r\nHost: x\r\n\r\n");
+    usleep(200 * 1000);
+    harness_read_text(h, fd, "/echo/again ");
+    close(fd);
+}
+
 static void those_who_are_idle_together_are_closed_one_after_the_other(void **state)
 {
     enum {
@@ -419,6 +437,7 @@ int main(void)
         TEST(slow_heads_and_bodies_are_answered_408),
         TEST(a_body_that_drips_in_does_not_prolong_its_time),
         TEST(an_idle_connection_is_closed_without_a_word),
+        TEST(a_request_that_waits_to_be_read_is_not_too_late),
         TEST(those_who_are_idle_together_are_closed_one_after_the_other),
         TEST(thousands_of_connections_come_and_go),
     };
