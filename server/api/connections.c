@@ -30,9 +30,6 @@ struct listing {
 
 static void write_queue(void *arg, const struct pl_queue *q)
 {
-    static const char *const transports[] = {[PL_TRANSPORT_NONE] = "none",
-                                             [PL_TRANSPORT_WEBSOCKET] = "websocket",
-                                             [PL_TRANSPORT_LONGPOLL] = "longpoll"};
     const struct listing *l = arg;
     char id[PL_QUEUE_ID_SIZE];
 
@@ -43,7 +40,7 @@ static void write_queue(void *arg, const struct pl_queue *q)
     pl_write_key(l->w, "node");
     pl_write_cstr(l->w, l->node);
     pl_write_key(l->w, "transport");
-    pl_write_cstr(l->w, transports[pl_queue_last_transport(q)]);
+    pl_write_cstr(l->w, pl_transport_name(pl_queue_last_transport(q)));
     pl_write_key(l->w, "since");
     pl_write_int(l->w, pl_queue_link_since_ms(q));
 }

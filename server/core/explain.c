@@ -317,16 +317,12 @@ static void write_subs(const struct answer *a, const struct pl_queue *q, struct 
 
 static void write_queue(const struct answer *a, const struct pl_queue *q, struct pl_writer *w)
 {
-    static const char *const transports[] = {[PL_TRANSPORT_NONE] = "none",
-                                             [PL_TRANSPORT_WEBSOCKET] = "websocket",
-                                             [PL_TRANSPORT_LONGPOLL] = "longpoll"};
-    enum pl_transport now = q->link != NULL ? q->link->ops->transport : PL_TRANSPORT_NONE;
     char id[PL_QUEUE_ID_SIZE];
 
     pl_queue_id(q, id);
     pl_write_map(w, 5 + VERDICT_MEMBERS);
     write_text(w, "queue_id", id);
-    write_text(w, "transport", transports[now]);
+    write_text(w, "transport", pl_transport_name(pl_queue_transport(q)));
     write_int(w, "acknowledged", q->acked);
     write_int(w, "sent", q->sent);
     write_subs(a, q, w);

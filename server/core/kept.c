@@ -1,5 +1,4 @@
 /* A queue as the bus keeps it, and made again from that on the node that claims it. */
-#include <string.h>
 
 #include "protocol/status.h"
 #include "server/base/metrics.h"
@@ -186,14 +185,6 @@ static void restore_subs(struct pl_queue *q, const struct kept *k)
     }
 }
 
-static uint8_t transport_of(const char *name)
-{
-    if (strcmp(name, "websocket") == 0) {
-        return PL_TRANSPORT_WEBSOCKET;
-    }
-    return strcmp(name, "longpoll") == 0 ? PL_TRANSPORT_LONGPOLL : PL_TRANSPORT_NONE;
-}
-
 static void restore(struct pl_hub *h, struct pl_user *u, const struct pl_bus_queue *from,
                     const uint8_t id[16], const struct kept *k)
 {
@@ -213,7 +204,7 @@ static void restore(struct pl_hub *h, struct pl_user *u, const struct pl_bus_que
         pl_queue_require_catchup(q);
     }
     q->kept->generation = from->generation;
-    q->last_transport = transport_of(from->transport);
+    q->last_transport = pl_transport_named(from->transport);
     q->link_since_ms = from->since_ms;
     q->kept->saved_ms = h->mono_ms;
     q->dirty = false;

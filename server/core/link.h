@@ -18,6 +18,9 @@ enum pl_transport {
     PL_TRANSPORT_WEBSOCKET,
     PL_TRANSPORT_LONGPOLL
 };
+/* "none", "websocket", "longpoll"; any other name is none's. */
+const char *pl_transport_name(enum pl_transport t);
+enum pl_transport pl_transport_named(const char *name);
 
 enum {
     PL_BATCH_WINDOW_MAX_MS = 600000

@@ -620,6 +620,25 @@ struct pl_user *pl_queue_user(const struct pl_queue *q)
     return q->user;
 }
 
+static const char *const transport_names[] = {[PL_TRANSPORT_NONE] = "none",
+                                              [PL_TRANSPORT_WEBSOCKET] = "websocket",
+                                              [PL_TRANSPORT_LONGPOLL] = "longpoll"};
+
+const char *pl_transport_name(enum pl_transport t)
+{
+    return transport_names[t];
+}
+
+enum pl_transport pl_transport_named(const char *name)
+{
+    for (int t = PL_TRANSPORT_WEBSOCKET; t <= PL_TRANSPORT_LONGPOLL; t++) {
+        if (strcmp(name, transport_names[t]) == 0) {
+            return (enum pl_transport)t;
+        }
+    }
+    return PL_TRANSPORT_NONE;
+}
+
 enum pl_transport pl_queue_transport(const struct pl_queue *q)
 {
     return q->link != NULL ? q->link->ops->transport : PL_TRANSPORT_NONE;

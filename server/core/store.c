@@ -35,13 +35,6 @@ static bool is_kept(const struct pl_queue *q)
 
 /* ---- saving ---- */
 
-static const char *transport_name(const struct pl_queue *q)
-{
-    static const char *const names[] = {"none", "websocket", "longpoll"};
-
-    return names[pl_queue_last_transport(q)];
-}
-
 struct chunk {
     struct pl_bus_queue queues[CHUNK];
     struct pl_buf states[CHUNK];
@@ -63,7 +56,7 @@ static void chunk_add(struct chunk *c, struct pl_queue *q)
         .generation = q->kept->generation,
         .position = q->acked,
         .state = {(const char *)c->states[i].data, c->states[i].len},
-        .transport = transport_name(q),
+        .transport = pl_transport_name(pl_queue_last_transport(q)),
         .since_ms = q->link_since_ms,
     };
     q->dirty = false;
