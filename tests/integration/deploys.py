@@ -72,9 +72,10 @@ class Fleet(Cluster):
         return self
 
     def _balance(self):
-        """As many HAProxies on one port as it takes: a client has three descriptors in one, its own and one for each node."""
+        """As many HAProxies on one port as it takes: a client has five descriptors in one, its own and one for each node and,
+        once Redis has been away, for each that is not ready."""
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        count = 1 + self.clients * 3 // files
+        count = 1 + self.clients * 5 // files
         text = substituted("haproxy.cfg", {
             **{line: "" for line in TLS},
             "user haproxy\n": f"user {getpass.getuser()}\n", "group haproxy\n": f"group {grp.getgrgid(os.getgid()).gr_name}\n",
