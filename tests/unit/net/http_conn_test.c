@@ -382,7 +382,7 @@ static void those_who_are_idle_together_are_closed_one_after_the_other(void **st
     while (h->net->http_count > 1) {
         harness_turn(h, -1);
     }
-    assert_in_range(h->net->now_ms - first_ms, 100, 900); /* 300 x 0.5 ms, less the first's tick */
+    assert_true(h->net->now_ms - first_ms >= 100); /* 300 x 0.5 ms, less the first tick */
     assert_non_null(
         strstr(harness_read_all(h, fds[MANY - 1], NULL), "/echo ")); /* it is idle anew */
     for (int i = 0; i < MANY; i++) {
