@@ -36,7 +36,7 @@ class Scale(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         harness.raise_file_limit()
-        cls.server = ReleaseServer(log__level="warn", limits__accept_rate=0).start()
+        cls.server = ReleaseServer(log__level="warn", limits__accept_rate=0, limits__handshakes_per_ip=0).start()
         cls.sockets = []
 
     @classmethod
@@ -51,7 +51,9 @@ class Scale(unittest.TestCase):
         s.sendall((UPGRADE % harness.mint(user, [1, 2, 10 + user % 100])).encode())
         data = b""
         while b'"welcome"' not in data or not data.endswith(b"}"):
-            data += s.recv(4096)
+            more = s.recv(4096)
+            self.assertTrue(more, f"closed after {data!r}")
+            data += more
         self.assertIn(b"permessage-deflate", data)
         self.sockets.append(s)
         return s
