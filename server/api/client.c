@@ -121,10 +121,7 @@ static void register_with_token(struct pl_api_request *r, const struct pl_creden
             pl_queue_ack(q, position);
         }
     } else if (status == PL_OK) {
-        status = pl_hub_check_room(n->hub);
-        if (status == PL_OK) {
-            status = pl_identity_apply(n, &id.claims, true);
-        }
+        status = pl_identity_admit(n, &id.claims);
         if (status == PL_OK &&
             pl_user_channel_count(pl_hub_user_find(n->hub, id.claims.user_id)) == 0) {
             id.reason = "the user is in no community and no channel";

@@ -113,19 +113,18 @@ int pl_identity_queue(struct pl_node *n, const struct pl_credentials *cr, struct
     return status;
 }
 
+int pl_identity_admit(struct pl_node *n, const struct pl_claims *c)
+{
+    const int status = pl_hub_check_room(n->hub);
+
+    return status == PL_OK ? pl_identity_apply(n, c, true) : status;
+}
+
 int pl_identity_new_queue(struct pl_node *n, const struct pl_claims *c, int64_t position,
                           struct pl_queue **ret)
 {
-    int status = pl_hub_check_room(n->hub);
-    struct pl_user *u;
+    struct pl_user *u = pl_hub_user_find(n->hub, c->user_id);
 
-    if (status == PL_OK) {
-        status = pl_identity_apply(n, c, true);
-    }
-    if (status != PL_OK) {
-        return status;
-    }
-    u = pl_hub_user_find(n->hub, c->user_id);
     return pl_queue_new(n->hub, u, &c->membership, effective_exp_ms(n, c), position, ret);
 }
 

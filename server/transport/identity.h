@@ -44,7 +44,11 @@ int pl_identity_queue(struct pl_node *n, const struct pl_credentials *cr, struct
 /* Applies a verified token to the user's record; reach_back as pl_hub_apply_claims. */
 int pl_identity_apply(struct pl_node *n, const struct pl_claims *c, bool reach_back);
 
-/* A new queue for the user of a verified token. position < 0: now. */
+/* Before a new queue for the user of a verified token: PL_ERR_OVERLOADED if there is no room for one,
+ * and nothing is done; else applies the token. */
+int pl_identity_admit(struct pl_node *n, const struct pl_claims *c);
+
+/* A new queue for a user who has been admitted. position < 0: now. */
 int pl_identity_new_queue(struct pl_node *n, const struct pl_claims *c, int64_t position,
                           struct pl_queue **ret);
 

@@ -403,8 +403,11 @@ static void open_new(struct websocket *ws, const struct pl_claims *c, bool was_g
 {
     struct opening *o = ws->opening;
     struct pl_queue *q;
-    int status = pl_identity_new_queue(ws->node, c, o->cursor, &q);
+    int status = pl_identity_admit(ws->node, c);
 
+    if (status == PL_OK) {
+        status = pl_identity_new_queue(ws->node, c, o->cursor, &q);
+    }
     if (status != PL_OK) {
         opening_failed(ws, status);
         return;
