@@ -15,6 +15,9 @@ struct pl_api_request {
     bool is_ready;                        /* what the bus knows of its user and queue is here */
 };
 
+/* This process has its bus, and memory enough for more clients. */
+bool pl_api_is_fit(const struct pl_node *n);
+
 /* Brings the gauges of this process up to date. */
 void pl_api_set_gauges(const struct pl_node *n);
 

@@ -8,10 +8,17 @@
 #include "server/base/memory.h"
 #include "server/base/metrics.h"
 
+bool pl_api_is_fit(const struct pl_node *n)
+{
+    struct pl_bus_health bus;
+
+    n->bus_health(n, &bus);
+    return bus.reason_count == 0 && pl_memory_state == PL_MEMORY_ENOUGH;
+}
+
 /* The node as one: its workers, or this process. */
 static void look(const struct pl_node *n, struct pl_together *ret)
 {
-    struct pl_bus_health bus;
     struct pl_hub_stats s;
     bool is_ready;
 
@@ -19,9 +26,8 @@ static void look(const struct pl_node *n, struct pl_together *ret)
         n->together(n, ret);
         return;
     }
-    n->bus_health(n, &bus);
     pl_hub_stats(n->hub, &s);
-    is_ready = !n->draining && bus.reason_count == 0 && pl_memory_state == PL_MEMORY_ENOUGH;
+    is_ready = !n->draining && pl_api_is_fit(n);
     *ret = (struct pl_together){
         .workers = 1,
         .ready = is_ready,

@@ -5,7 +5,6 @@
 
 #include "server/api/api.h"
 #include "server/base/log.h"
-#include "server/base/memory.h"
 
 enum {
     LOOK_MS = 250, /* how often the slot is brought up to date */
@@ -33,18 +32,10 @@ bool pl_workplace_init(struct pl_workplace *p, const struct pl_inherited *in)
 
 /* ---- how it is ---- */
 
-static bool is_fit(const struct pl_node *n)
-{
-    struct pl_bus_health bus;
-
-    n->bus_health(n, &bus);
-    return bus.reason_count == 0 && pl_memory_state == PL_MEMORY_ENOUGH;
-}
-
 static void update(struct pl_workplace *p)
 {
     pl_api_set_gauges(p->node);
-    p->slot->ready = p->accepting && is_fit(p->node);
+    p->slot->ready = p->accepting && pl_api_is_fit(p->node);
     p->slot->draining = p->node->draining;
 }
 
@@ -64,7 +55,8 @@ static void on_look(struct pl_timer *t)
     uint64_t now = pl_hub_mono_ms(p->node->hub);
 
     if (!p->accepting && !p->node->draining &&
-        (is_fit(p->node) || now - p->began_ms >= (p->waits ? PATIENCE_MS : LONELY_PATIENCE_MS))) {
+        (pl_api_is_fit(p->node) ||
+         now - p->began_ms >= (p->waits ? PATIENCE_MS : LONELY_PATIENCE_MS))) {
         accept_now(p);
     }
     update(p);
