@@ -1,5 +1,4 @@
 /* A queue as the bus keeps it, and made again from that on the node that claims it. */
-
 #include "protocol/status.h"
 #include "server/base/metrics.h"
 #include "server/core/queue_priv.h"
@@ -219,15 +218,6 @@ static bool was_ended(const struct pl_hub *h, const struct pl_user *u, const str
     return u->said->ended_id > k->made_id || pl_user_is_blocked(h, u);
 }
 
-static bool is_full(const struct pl_hub *h, const struct pl_user *u)
-{
-    const struct pl_config *cfg = h->cfg;
-
-    return (cfg->limits_queues != 0 && h->queues.count >= (uint64_t)cfg->limits_queues) ||
-           (cfg->limits_queues_per_user != 0 &&
-            u->queue_count >= (uint64_t)cfg->limits_queues_per_user);
-}
-
 int pl_kept__install(struct pl_hub *h, const struct pl_bus_queue *from, const uint8_t id[16])
 {
     struct pl_arena a = {0};
@@ -244,7 +234,7 @@ int pl_kept__install(struct pl_hub *h, const struct pl_bus_queue *from, const ui
         u = pl_user__get(h, from->user_id);
         status = u != NULL ? PL_OK : PL_ERR_OVERLOADED;
     }
-    if (status == PL_OK && is_full(h, u)) {
+    if (status == PL_OK && (pl_queue__is_full(h) || pl_queue__is_full_of(u))) {
         status = PL_ERR_OVERLOADED;
     }
     if (status == PL_OK) {

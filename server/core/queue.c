@@ -503,15 +503,27 @@ struct pl_queue *pl_queue__make(struct pl_hub *h, struct pl_user *u, const uint8
     return q;
 }
 
-int pl_hub_check_room(const struct pl_hub *h)
+bool pl_queue__is_full(const struct pl_hub *h)
 {
     const int64_t limit = h->cfg->limits_queues;
 
+    return limit != 0 && h->queues.count >= (uint64_t)limit;
+}
+
+bool pl_queue__is_full_of(const struct pl_user *u)
+{
+    const int64_t limit = u->hub->cfg->limits_queues_per_user;
+
+    return limit != 0 && u->queue_count >= (uint64_t)limit;
+}
+
+int pl_hub_check_room(const struct pl_hub *h)
+{
     if (pl_memory_state != PL_MEMORY_ENOUGH) {
         pl_metric_add(PL_S_REFUSED_MEMORY, 1);
         return PL_ERR_OVERLOADED;
     }
-    if (limit != 0 && h->queues.count >= (uint64_t)limit) {
+    if (pl_queue__is_full(h)) {
         pl_metric_add(PL_S_REFUSED_QUEUES, 1);
         return PL_ERR_OVERLOADED;
     }
@@ -521,15 +533,13 @@ int pl_hub_check_room(const struct pl_hub *h)
 int pl_queue_new(struct pl_hub *h, struct pl_user *u, const struct pl_membership *narrowing,
                  int64_t token_exp_ms, int64_t position, struct pl_queue **ret)
 {
-    const struct pl_config *cfg = h->cfg;
     const int status = pl_hub_check_room(h);
     uint8_t id[16];
 
     if (status != PL_OK) {
         return status;
     }
-    if (cfg->limits_queues_per_user != 0 &&
-        u->queue_count >= (uint64_t)cfg->limits_queues_per_user) {
+    if (pl_queue__is_full_of(u)) {
         pl_metric_add(PL_S_REFUSED_PER_USER, 1);
         return PL_ERR_RATE_LIMITED;
     }

@@ -81,13 +81,17 @@ struct pl_queue {
 #define PL_TURN_MANY UINT32_MAX /* as turn_event: more than one, or none that is known */
 
 enum {
-    PL_DRAIN_GRACE_MS =
-        2000, /* how long a WebSocket may outlive its slot: its client makes a new one */
+    PL_DRAIN_GRACE_MS = 2000, /* a WebSocket may outlive its slot: its client makes a new one */
 };
+
 /* Everybody has a moment of their own, so that they come back evenly: how long from now. */
 int64_t pl_queue__after_ms(const struct pl_queue *q);
 /* Its link is to go, in its slot. */
 void pl_queue__drain(struct pl_queue *q);
+
+/* No more queues may be made (limits.queues), or none of this user's (limits.queues_per_user). */
+bool pl_queue__is_full(const struct pl_hub *h);
+bool pl_queue__is_full_of(const struct pl_user *u);
 
 /* A queue with this id, as it stands, in the user's list and the hub's map. */
 struct pl_queue *pl_queue__make(struct pl_hub *h, struct pl_user *u, const uint8_t id[16],

@@ -198,7 +198,6 @@ struct theirs {
 static bool read_theirs(const struct pl_value *record, struct theirs *ret)
 {
     struct pl_said *s = &ret->said;
-
     const struct pl_value *by_claims = record->type == PL_MAP ? pl_value_get(record, "t") : NULL;
 
     if (by_claims == NULL || by_claims->type != PL_BOOL) {
