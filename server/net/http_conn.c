@@ -12,8 +12,9 @@
 #include "server/net/net_priv.h"
 
 /* An HTTP connection, in the front's hands or in libwebsockets' raw role: one request at a time.
- * While its answer is due the connection keeps nothing of the request; bytes behind it wait in `in`. Reading goes on all
- * the time, because that is how a client that goes away is noticed, so `in` has a limit. */
+ * While its answer is due the connection keeps nothing of the request; bytes behind it wait in `in`.
+ * Reading goes on all the time, because that is how a client that goes away is noticed, so `in` has
+ * a limit. */
 
 enum {
     LINGER_MS = 2000,
@@ -436,6 +437,13 @@ void pl_http__answered(struct pl_http_conn *c)
 
 /* ---- its life ---- */
 
+/* Nothing of a request is here. What the loop was too busy to read counts: its connection is not
+ * idle, and whoever sent it, a proxy above all, could not know whether to send it again. */
+static bool is_between_requests(const struct pl_http_conn *c)
+{
+    return c->phase <= PL_CONN_HEAD && c->in.len == 0 && !pl_net__has_unread(c->fd);
+}
+
 /* Those who came together are idle for too long together, and closing one takes libwebsockets as
  * long as several deliveries: one after the other, so that nobody waits for thousands of them. */
 static void end_idle(struct pl_http_conn *c)
@@ -451,10 +459,10 @@ static void end_idle(struct pl_http_conn *c)
             return;
         }
     }
-    if (pl_net__has_unread(c->fd)) { /* a request that the loop was too busy to read */
-        set_timer(c, config(c)->limits_header_timeout);
-    } else {
+    if (is_between_requests(c)) {
         pl_http__doom(c);
+    } else {
+        set_timer(c, config(c)->limits_header_timeout);
     }
 }
 
@@ -571,13 +579,6 @@ int pl_http__lws_callback(struct pl_http_conn *c, enum lws_callback_reasons reas
         on_closed(c);
     }
     return 0;
-}
-
-/* Nothing of a request is here. What the loop was too busy to read counts: its connection is not idle, and whoever
- * sent it, a proxy above all, could not know whether to send it again. */
-static bool is_between_requests(const struct pl_http_conn *c)
-{
-    return c->phase <= PL_CONN_HEAD && c->in.len == 0 && !pl_net__has_unread(c->fd);
 }
 
 /* The request of one that has just connected is on its way: nobody else would answer it. */

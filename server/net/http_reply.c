@@ -157,7 +157,7 @@ void pl_http_reply(struct pl_http_conn *c, const struct pl_http_answer *a)
     ssize_t sent;
 
     PL_ASSERT(c->phase == PL_CONN_ANSWER);
-    c->keep_alive = c->keep_alive && !a->close && !pl_http__is_last(c);
+    c->keep_alive = c->keep_alive && !pl_http__is_last(c);
     count(a->http_status);
     head.len = 0;
     build_head(c, a, has_body, &head);

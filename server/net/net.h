@@ -80,7 +80,6 @@ struct pl_http_answer {
     const char *content_type; /* NULL: application/json */
     const char *head_lines;   /* NULL: none */
     struct pl_bytes body;
-    bool close; /* close after it */
 };
 /* Sends at once; what the socket does not take is copied and goes out by itself (a peer that
  * takes nothing for 30 s is cut). May be called from inside `request`, `upgrade` and `refuse`.

@@ -163,8 +163,8 @@ void pl_http_answer_error(const struct pl_http_to *to, int status, const char *m
     pl_writer_init(&w, to->codec, &body);
     pl_write_error(&w, status, message);
     if (status == PL_ERR_BUS) {
-        pl_http_leave(
-            to->conn); /* it leads here, and another process may have what was asked for */
+        /* It leads here, and another process may have what was asked for. */
+        pl_http_leave(to->conn);
     }
     pl_http_answer(to, pl_status_http(status), (struct pl_bytes){body.data, body.len}, lines);
     pl_buf_done(&body);

@@ -33,8 +33,10 @@ static void note_client(struct harness *h, const struct pl_peer *peer)
 
 static void reply(struct pl_http_conn *c, int status, const void *body, size_t len, bool end)
 {
-    pl_http_reply(
-        c, &(struct pl_http_answer){.http_status = status, .body = {body, len}, .close = end});
+    if (end) {
+        pl_http_leave(c);
+    }
+    pl_http_reply(c, &(struct pl_http_answer){.http_status = status, .body = {body, len}});
 }
 
 static int64_t on_max_body(void *arg, struct pl_http_conn *c, const struct pl_http_head *head,
