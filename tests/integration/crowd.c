@@ -660,10 +660,9 @@ static struct {
     char mark[TALLY_MARK_LEN + 1];
 } publisher = {.fd = -1};
 
-static void publisher_try_later(const char *why)
+static void publisher_try_later(void)
 {
     phase->n.retries++;
-    (void)why;
     if (publisher.fd >= 0) {
         close(publisher.fd);
     }
@@ -693,7 +692,7 @@ static void publisher_say(void)
     attempted_ns[published - 1] = publisher.asked_ns = now_ns();
     publisher.waits = true;
     if (send(publisher.fd, request.data, request.len, MSG_NOSIGNAL) != (ssize_t)request.len) {
-        publisher_try_later("send");
+        publisher_try_later();
     }
     pl_buf_done(&body);
     pl_buf_done(&request);
@@ -705,7 +704,7 @@ static void publisher_answered(const struct answer *a)
         if (a->status != 503 && a->status != 502) {
             errx(1, "a publish was answered: %.*s", (int)(a->head_len + a->body_len), a->head);
         }
-        publisher_try_later("503");
+        publisher_try_later();
         return;
     }
     phase->n.published++;
@@ -741,7 +740,7 @@ static void publisher_ready(struct source *s, uint32_t events)
         close(publisher.fd);
         publisher.fd = -1;
     } else if (n <= 0) {
-        publisher_try_later("cut off");
+        publisher_try_later();
     } else {
         pl_buf_append(&publisher.answer, bytes, (size_t)n);
         if (dialect_answer(publisher.answer.data, publisher.answer.len, &a)) {
@@ -755,7 +754,7 @@ static void publisher_look(uint64_t now)
     if (publisher.waits || publisher.is_new) {
         if (now - publisher.asked_ns > PATIENCE_S * SECOND) {
             publisher.is_new = false;
-            publisher_try_later("no answer");
+            publisher_try_later();
         }
         return;
     }

@@ -50,13 +50,18 @@ class Target:
         return None
 
 
-def forever(sockets, begin, step, pause):
-    """Keeps so many sockets busy: step(sock) on each in turn, begin() in place of those that have been closed."""
+def forever(count, ready, begin, step, pause):
+    """Keeps so many sockets busy: step(sock) on each in turn, begin() in place of those that have been closed or were
+    answered."""
+    sockets = [begin() for _ in range(count)]
+    ready()
     while True:
         for i, sock in enumerate(sockets):
             try:
                 if sock is None:
                     sockets[i] = begin()
+                elif was_answered(sock):
+                    raise EOFError
                 else:
                     step(sock)
             except CLOSED:
@@ -100,14 +105,7 @@ def slow_loris(to, count, ready):
         sock.sendall(random.choice(beginnings))
         return sock
 
-    def step(sock):
-        if was_answered(sock):
-            raise EOFError
-        push(sock, b"a")
-
-    sockets = [begin() for _ in range(count)]
-    ready()
-    forever(sockets, begin, step, 0.2)
+    forever(count, ready, begin, lambda sock: push(sock, b"a"), 0.2)
 
 
 def idle_connections(to, count, ready, per_address):
@@ -180,14 +178,7 @@ def header_flood(to, count, ready):
         sock.sendall(b"GET /realtime/poll HTTP/1.1\r\nHost: x\r\n")
         return sock
 
-    def step(sock):
-        push(sock, lines)
-        if was_answered(sock):
-            raise EOFError
-
-    sockets = [begin() for _ in range(count)]
-    ready()
-    forever(sockets, begin, step, 0.005)
+    forever(count, ready, begin, lambda sock: push(sock, lines), 0.005)
 
 
 def garbage(to, count, ready):
@@ -202,14 +193,7 @@ def garbage(to, count, ready):
         sock.sendall(rng.choice(pieces))
         return sock
 
-    def step(sock):
-        if was_answered(sock):
-            raise EOFError
-        push(sock, rng.choice(pieces))
-
-    sockets = [begin() for _ in range(count)]
-    ready()
-    forever(sockets, begin, step, 0.005)
+    forever(count, ready, begin, lambda sock: push(sock, rng.choice(pieces)), 0.005)
 
 
 def vanish(sock):

@@ -24,10 +24,15 @@ class LimitCase(ServerCase):
         ws.welcome = ws.expect("welcome")
         return ws
 
+    def refused(self, limit):
+        return self.server.metric(f'realtime_refused_total{{limit="{limit}"}}')
+
+    def limited(self, what):
+        return self.server.metric(f'realtime_rate_limited_total{{what="{what}"}}')
+
 
 class ConnectionCase(LimitCase):
     """Five connections may be open: fills them, tries a sixth, and makes room again."""
-
 
     def fill(self):
         conns = []
@@ -51,7 +56,7 @@ class ConnectionCase(LimitCase):
 
     def assert_counted(self, limit):
         until(lambda: self.attempt("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n") == 200, "room to ask")
-        self.assertGreater(self.server.metric(f'realtime_refused_total{{limit="{limit}"}}'), 0)
+        self.assertGreater(self.refused(limit), 0)
 
 
 class Connections(ConnectionCase):
@@ -109,22 +114,19 @@ class HandshakesPerIp(LimitCase):
 
     options = {"limits__handshakes_per_ip": "3", "server__trusted_proxies": "127.0.0.1"}
 
-    def counted(self):
-        return self.server.metric('realtime_rate_limited_total{what="handshakes"}')
-
     def upgrade(self, client):
         answer, conn = upgrade(self.server, [f"Authorization: Bearer {mint(new_user())}", f"X-Forwarded-For: {client}"])
         conn.close()
         return answer
 
     def test_upgrades(self):
-        before = self.counted()
+        before = self.limited("handshakes")
         answers = [self.upgrade("203.0.113.1") for _ in range(45)]
         refused = [answer for answer in answers if answer.status != 101]
         self.assertTrue(5 <= len(refused) <= 15, len(refused))
         for answer in refused:
             self.assert_error(answer, 503, "overloaded")
-        self.assertEqual(self.counted() - before, len(refused))
+        self.assertEqual(self.limited("handshakes") - before, len(refused))
         self.assertEqual(self.upgrade("203.0.113.2").status, 101)
         until(lambda: self.upgrade("203.0.113.1").status == 101, "another one", every=0.2)
 
@@ -175,7 +177,7 @@ class AcceptRate(LimitCase):
         taken = [self.connect("127.0.0.2") for _ in range(150)].count(200)
         self.assertTrue(28 <= taken <= 59, taken)
         self.assertEqual([self.connect("127.0.0.3") for _ in range(20)], [200] * 20)
-        self.assertGreater(self.server.metric('realtime_refused_total{limit="accept_rate"}'), 80)
+        self.assertGreater(self.refused("accept_rate"), 80)
 
 
 class Rates(LimitCase):
@@ -243,7 +245,7 @@ class Rates(LimitCase):
 
     def test_what_is_refused_is_counted(self):
         def counted():
-            return [self.server.metric(f'realtime_rate_limited_total{{what="{what}"}}') for what in ("messages", "publishes")]
+            return [self.limited(what) for what in ("messages", "publishes")]
 
         before = counted()
         ws = self.open(scope="publish")
@@ -273,17 +275,14 @@ class RatesOfUsers(LimitCase):
     options = {"limits__messages_per_s": "20", "limits__publishes_per_s": "10", "limits__user_messages_per_s": "25",
                "limits__user_publishes_per_s": "5"}
 
-    def counted(self, what):
-        return self.server.metric(f'realtime_rate_limited_total{{what="{what}"}}')
-
     def test_publishes_by_several_queues(self):
         sockets = [self.open(scope="publish") for _ in range(3)]
-        before = self.counted("user_publishes")
+        before = self.limited("user_publishes")
         replies = [ws.call("publish", n, type="x", data={"community_id": self.community})
                    for n in range(5) for ws in sockets]
         self.assertEqual(["result" in r for r in replies[:10]], [True] * 10)
         self.assertEqual(replies[-1]["error"]["code"], "rate_limited")
-        self.assertEqual(self.counted("user_publishes") - before, sum("error" in r for r in replies))
+        self.assertEqual(self.limited("user_publishes") - before, sum("error" in r for r in replies))
         other = Ws(self.server, token=mint(new_user(), [self.community], scope="publish"))
         self.addCleanup(other.close)
         other.expect("welcome")
@@ -291,11 +290,11 @@ class RatesOfUsers(LimitCase):
 
     def test_messages_by_several_queues(self):
         clients = [self.register() for _ in range(3)]
-        before = self.counted("user_messages")
+        before = self.limited("user_messages")
         good = sum("result" in reply for client in clients
                    for reply in client.send([{"op": "subscribe", "id": n, "community_id": self.community} for n in range(30)]))
         self.assertTrue(50 <= good <= 56, good)
-        self.assertEqual(self.counted("user_messages") - before, 90 - good)
+        self.assertEqual(self.limited("user_messages") - before, 90 - good)
 
 
 class RatesOfBytes(LimitCase):
@@ -303,7 +302,7 @@ class RatesOfBytes(LimitCase):
 
     def test_bytes_on_a_websocket(self):
         ws = self.open()
-        before = self.server.metric('realtime_rate_limited_total{what="bytes"}')
+        before = self.limited("bytes")
         for _ in range(3):
             ws.send({"op": "ping", "x": "a" * 3500})
         for _ in range(2):
@@ -311,16 +310,16 @@ class RatesOfBytes(LimitCase):
         code, reason = ws.closed()
         self.assertEqual(code, 4429)
         self.assertRegex(reason, r"^rate_limited;retry_after_ms=\d+$")
-        self.assertEqual(self.server.metric('realtime_rate_limited_total{what="bytes"}') - before, 1)
+        self.assertEqual(self.limited("bytes") - before, 1)
 
     def test_bytes_over_http_and_of_several_queues(self):
         message = {"op": "ping", "x": "a" * 3500}
         first, second = self.register(), self.register()
-        before = self.server.metric('realtime_rate_limited_total{what="user_bytes"}')
+        before = self.limited("user_bytes")
         for client in (first, first, second):
             client.send(message)
         self.assert_error(second.send(message, expect=429), 429, "rate_limited")
-        self.assertEqual(self.server.metric('realtime_rate_limited_total{what="user_bytes"}') - before, 1)
+        self.assertEqual(self.limited("user_bytes") - before, 1)
         time.sleep(1.2)
         second.send(message)
 
@@ -330,13 +329,13 @@ class RatesOfPolls(LimitCase):
 
     def test_polls_in_a_loop(self):
         client, calm = self.register(), self.register()
-        before = self.server.metric('realtime_rate_limited_total{what="polls"}')
+        before = self.limited("polls")
         answers = [self.server.get(client.path(timeout=0)) for _ in range(40)]
         limited = [answer for answer in answers if answer.status != 200]
         self.assertTrue(10 <= len(limited) <= 20, len(limited))
         for answer in limited:
             self.assert_error(answer, 429, "rate_limited")
-        self.assertEqual(self.server.metric('realtime_rate_limited_total{what="polls"}') - before, len(limited))
+        self.assertEqual(self.limited("polls") - before, len(limited))
         calm.poll(timeout=0)
 
 
@@ -500,9 +499,6 @@ class Memory(LimitCase):
     def readyz(self):
         return self.server.get("/readyz")
 
-    def refused(self):
-        return self.server.metric('realtime_refused_total{limit="memory"}')
-
     def setUp(self):
         super().setUp()
         self.configure(0)
@@ -528,7 +524,7 @@ class Memory(LimitCase):
     def test_new_is_refused_and_old_is_served(self):
         old = self.register()
         ws = self.open()
-        before = self.refused()
+        before = self.refused("memory")
         taken = self.fill()
         self.assertGreater(taken, 10)
         self.assertEqual(self.readyz().value["reasons"], ["memory"])
@@ -539,7 +535,7 @@ class Memory(LimitCase):
             code, reason = new.closed()
         self.assertEqual(code, 1013)
         self.assertRegex(reason, r"^overloaded;retry_after_ms=\d+$")
-        self.assertEqual(self.refused() - before, 4)
+        self.assertEqual(self.refused("memory") - before, 4)
         # A request that is there at once, or small, is answered; a large one in pieces is not kept.
         self.assertEqual(old.send([{"op": "subscribe", "id": 1, "community_id": self.community}])[0]["id"], 1)
         with self.server.raw("POST /realtime/send HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n[") as conn:

@@ -46,7 +46,7 @@ class Soak:
     def __init__(self, world, conf):
         self.world, self.conf, self.rng = world, conf, random.Random(f"soak-{world.seed}")
         self.users = [harness.new_user() for _ in range(100)]
-        self.samples = []  # (seconds, [bytes of each node])
+        self.samples = []  # (seconds, [KiB of each node])
 
     async def play(self):
         begun = time.monotonic()
@@ -58,7 +58,7 @@ class Soak:
                 for task in tasks:
                     if task.done():
                         task.result()
-                self.samples.append((time.monotonic() - begun, [rss(node.process.pid) for node in self.world.cluster.nodes]))
+                self.samples.append((time.monotonic() - begun, [node.rss_kib() for node in self.world.cluster.nodes]))
         finally:
             for task in tasks:
                 task.cancel()
@@ -143,14 +143,9 @@ def write_conf(path, n):
     os.rename(path + ".new", path)
 
 
-def rss(pid):
-    with open(f"/proc/{pid}/statm") as f:
-        return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 def growth(samples, node):
     """Over the last half: (KiB in the middle of it, KiB by which the straight line through it rises)."""
-    half = [(t, sizes[node] / 1024) for t, sizes in samples[len(samples) // 2:]]
+    half = [(t, sizes[node]) for t, sizes in samples[len(samples) // 2:]]
     slope = statistics.linear_regression(*zip(*half)).slope
     return statistics.median(size for _, size in half), slope * (half[-1][0] - half[0][0])
 
@@ -174,7 +169,7 @@ class Soaked(harness.TestCase):
     def print_memory(self, soak):
         rows = [("resident KiB at", *(f"{n * 10} %" for n in range(1, 11)), "last half", "grown by")]
         for node in range(len(soak.samples[0][1])):
-            at = [soak.samples[len(soak.samples) * n // 10 - 1][1][node] // 1024 for n in range(1, 11)]
+            at = [soak.samples[len(soak.samples) * n // 10 - 1][1][node] for n in range(1, 11)]
             size, grown = growth(soak.samples, node)
             rows.append((f"node {node}", *at, f"{size:.0f}", f"{grown:+.0f} ({100 * grown / size:+.2f} %)"))
         print(judge.table(rows), flush=True)
