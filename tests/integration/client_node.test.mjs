@@ -300,7 +300,7 @@ describe('the client through its life', { concurrency: true }, () => {
     for (let round = 0; round < 3; round += 1) {
       await numbers.more(10);
       await parley.catchup(async () => {
-        const rows = numbers.published.map(({ n }) => n);
+        const rows = numbers.rows();
         await sleep(50);
         shown.clear();
         for (const n of rows) shown.add(n);
@@ -324,13 +324,13 @@ describe('the client through its life', { concurrency: true }, () => {
         const shown = [];
         parley.on('event', ({ data }) => shown.push(data.n));
         parley.connect();
-        /* The rows are as of now, with the one that is being published, and take their time to come. */
         await parley.catchup(async () => {
-          for (let n = 1; n <= numbers.published.length + 1; n += 1) shown.push(n);
-          await sleep(20);
+          shown.push(...numbers.rows());
+          await sleep(20); // they take their time to come
         });
         clients.push({ parley, shown });
       }
+      await numbers.more(1);
       await numbers.stop();
       for (const { parley, shown } of clients) {
         await until(() => shown.includes(numbers.last.n), 'the last number');

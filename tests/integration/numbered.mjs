@@ -45,6 +45,11 @@ export class Numbers {
     while (this.published.length < target && !this.#stopping.signal.aborted) await sleep(10);
   }
 
+  /** What a database would answer now: with the one that is being published, which is written before. */
+  rows() {
+    return Array.from({ length: this.published.length + 1 }, (_, i) => i + 1);
+  }
+
   get last() {
     return this.published.at(-1);
   }
