@@ -4,7 +4,7 @@ import gzip
 import json
 import time
 
-from harness import JSON, MSGPACK, ServerCase, main, mint, new_community, new_user
+from harness import JSON, MSGPACK, ServerCase, main, mint, new_community, new_user, until
 from wsclient import MSGPACK_PROTOCOL, Ws
 
 HIDDEN = ("subscriber_ids", "exclude_user_id", "exclude_queue_id")
@@ -313,6 +313,7 @@ class Changes(DeliveryCase):
         answer = self.server.get(poller.path(0), headers={"Accept-Encoding": "gzip"})
         self.assertNotIn("Content-Encoding", answer.headers)
         self.publish(data={"text": "again and " * 200})
+        until(lambda: len(self.server.get(poller.path(0)).value["events"]) == 2, "both events")
         for codec in (JSON, MSGPACK):
             plain = self.server.get(poller.path(0), codec=codec)
             packed = self.server.get(poller.path(0), codec=codec, headers={"Accept-Encoding": "br, gzip"})

@@ -43,6 +43,7 @@ static struct lb_link *listener(struct rc_node *n, const char *user, const char 
 {
     struct lb_link *l = lb_websocket(n->lb, lb_queue(n->lb, user, channels), -1);
 
+    l->skips_status = true; /* which depends on how long Redis takes to come back */
     n->lb->kind->turn(n->bus);
     return l;
 }

@@ -303,12 +303,17 @@ int lb_start_script(void **state)
     return 0;
 }
 
+static void message_done(struct lb_message *m)
+{
+    pl_frame_unref(m->frame);
+    pl_arena_done(&m->arena);
+}
+
 static void link_free(struct lb_link *l)
 {
     pl_link_detach(&l->base);
     for (size_t i = 0; i < l->count; i++) {
-        pl_frame_unref(l->messages[i].frame);
-        pl_arena_done(&l->messages[i].arena);
+        message_done(&l->messages[i]);
     }
     pl_list_remove(&l->node);
     free(l->messages);
@@ -649,6 +654,13 @@ static size_t event_count(const struct lb_message *m)
     return events != NULL ? events->u.array.count : 0;
 }
 
+static bool is_status(const struct lb_message *m)
+{
+    const struct pl_value *type = pl_value_get(m->v, "type");
+
+    return type != NULL && pl_str_eq(type->u.string, PL_LIT("status"));
+}
+
 static bool link_send(struct pl_link *base, struct pl_frame *f, uint32_t events)
 {
     struct lb_link *l = link_of(base);
@@ -671,6 +683,11 @@ static bool link_send(struct pl_link *base, struct pl_frame *f, uint32_t events)
     *m = (struct lb_message){.frame = pl_frame_ref(f)};
     assert_int_equal(pl_decode(base->codec, payload.data, payload.len, &m->arena, &m->v, NULL), 0);
     assert_int_equal(event_count(m), events);
+    if (l->skips_status && is_status(m)) {
+        message_done(m);
+        l->count--;
+        return true;
+    }
     position = pl_value_get(m->v, "last_event_id");
     l->position = position != NULL ? position->u.integer : l->position;
     return true;

@@ -172,6 +172,7 @@ struct lb_link {
     struct pl_list node; /* of loopback.links */
     bool refuse;         /* takes nothing now */
     int takes;           /* >= 0: takes so many more, then refuses */
+    bool skips_status;   /* keeps nothing of what it is told of the bus */
     size_t offered;      /* calls of send */
     struct lb_message *messages;
     size_t count, cap, seen; /* seen: looked at by an expectation */
