@@ -80,20 +80,33 @@ void sim_orphan(struct sim *s, const struct sim_queue *q)
     s->orphans[s->orphan_count++] = *q;
 }
 
+/* Its node has just woken, or its user was disconnected while the record was being asked for: until
+ * that is there the queue gets nothing (sim_is_denied), but stays. */
+static bool may_linger(const struct sim *s, const struct sim_queue *q)
+{
+    const struct sim_node *n = &s->nodes[q->node];
+    const uint64_t ttl_ms = (uint64_t)s->cfg->queue_ttl + SIM_SLACK_MS;
+
+    return n->stopped || s->mono_ms <= n->wake_ms + SIM_SLACK_MS ||
+           (s->profile.kept && q->disconnected && q->life == n->life &&
+            s->mono_ms - q->touched_ms < ttl_ms);
+}
+
 static void judge_orphans(struct sim *s)
 {
     size_t kept = 0;
 
     for (size_t i = 0; i < s->orphan_count; i++) {
         const struct sim_queue *q = &s->orphans[i];
+        const struct sim_node *n = &s->nodes[q->node];
         struct pl_str id = {q->id, PL_QUEUE_ID_SIZE - 1};
 
-        if (s->nodes[q->node].stopped || (q->life == s->nodes[q->node].life && q->was_left)) {
+        if (q->life == n->life && q->was_left) {
             continue;
         }
-        if (!must_be_gone(s, q, SIM_SLACK_MS)) {
+        if (may_linger(s, q) || !must_be_gone(s, q, SIM_SLACK_MS)) {
             s->orphans[kept++] = *q;
-        } else if (pl_queue_find(s->nodes[q->node].hub, id) != NULL) {
+        } else if (pl_queue_find(n->hub, id) != NULL) {
             sim_broken(s, NULL,
                        "I5: the queue %.6s that its client left is still there after "
                        "its ttl",

@@ -277,10 +277,13 @@ void sim_judge_position(struct sim_link *l, int64_t position)
 
 /* ---- catch-ups ---- */
 
-/* Whether an event the queue may have was trimmed (or a whole ring was) above the cursor. */
+/* Whether an event the queue may have was trimmed (or a whole ring was) above the cursor. Of one whose
+ * announcement got lost, too, it is not known whether the queue may have it. */
 static bool lost_an_event(const struct sim *s, const struct sim_node *n, const struct sim_queue *q,
                           int64_t cursor)
 {
+    const uint32_t granted = sim_standing(&n->records[q->user]);
+
     for (size_t i = s->order_count; i-- > 0;) {
         const struct sim_event *e = &s->events[s->order[i]];
         bool trimmed = false;
@@ -291,7 +294,8 @@ static bool lost_an_event(const struct sim *s, const struct sim_node *n, const s
         for (int c = 0; c < SIM_CHANNELS; c++) {
             trimmed |= (e->channels >> c & 1) != 0 && e->id <= highest_floor(s, c);
         }
-        if (trimmed && may_have(n, q, e)) {
+        if (trimmed && (may_have(n, q, e) ||
+                        (sim_bit(s->missed, s->order[i]) && (e->channels & granted) != 0))) {
             return true;
         }
     }
