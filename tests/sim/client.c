@@ -278,10 +278,11 @@ static void on_registered(void *arg, int status, const int64_t *ids, size_t coun
     struct registering *r = arg;
     struct sim_client *c = r->client;
 
-    (void)ids;
     (void)count;
     if (is_awaited(r->waiting) && status == PL_OK) {
         make_queue(c, r->explicit ? &r->membership : NULL, r->position, 0);
+        /* A disconnect has overtaken the answer: whether the queue is from before it or after is open. */
+        c->queue.kicked |= node_of(c)->records[c->user].ended_id > ids[0];
     }
     free(r->waiting);
     free(r);

@@ -130,7 +130,7 @@ struct sim_queue {
     int64_t token_exp_ms;
     bool disconnected;       /* by a change this node has applied */
     bool was_left;           /* with a link that its client had given up */
-    bool kicked;             /* pl_hub_end_queue was called for it: it may be gone */
+    bool kicked;             /* it may be gone: by pl_hub_end_queue, or see on_registered */
     int64_t made_id;         /* a disconnect up to this id does not concern it */
     int64_t generation;      /* where the bus keeps queues */
     uint64_t save_failed_ms; /* a save of it was answered PL_ERR_BUS */
