@@ -749,8 +749,12 @@ static void resume_at(struct pl_queue *q, int64_t position)
     pl_queue_ack(q, position);
     check_hole(q, position);
     restart_pending(q);
-    for (uint32_t i = 0; !watched && i < q->sub_count; i++) {
-        q->subs[i].pending = position + 1;
+    for (uint32_t i = 0; i < q->sub_count; i++) {
+        struct pl_sub *s = &q->subs[i];
+
+        /* What went out behind it is due again, and a catch-up that said so much did not arrive. */
+        s->last = s->last < position ? s->last : position;
+        s->pending = watched ? s->pending : position + 1;
     }
 }
 

@@ -738,6 +738,22 @@ static void a_hole_found_between_polls_is_told_or_filled(void **state)
     LB_EXPECT_NO_EVENTS(lb_poll_once(lb, back, l->position));
 }
 
+/* What a catch-up covers is not due to whoever got it; one who comes back from before it did not. */
+static void a_catchup_that_got_lost_covers_no_hole(void **state)
+{
+    struct loopback *lb = *state;
+    struct pl_queue *q = queue_of(lb, "7", "community:1 community:2");
+    int64_t start = pl_queue_position(q);
+    int64_t last;
+    int64_t passed;
+    int64_t lost = lose_one(lb, &last, &passed);
+
+    LB_EXPECT_CATCHUP(lb_poll(lb, q, 303), "epoch", NULL);
+    LB_EXPECT_EVENTS(lb_poll(lb, q, start), last, passed);
+    (void)repair(lb, last, lost, &(struct lb_event){0});
+    LB_EXPECT_CATCHUP(lb_poll(lb, q, passed), "gap", NULL);
+}
+
 static void a_hole_that_concerns_nobody_is_not_told(void **state)
 {
     struct loopback *lb = *state;
@@ -905,6 +921,7 @@ int main(void)
         ASYNC(a_gap_is_repaired_from_the_log),
         ASYNC(a_hole_behind_the_cursor_is_told),
         ASYNC(a_hole_found_between_polls_is_told_or_filled),
+        ASYNC(a_catchup_that_got_lost_covers_no_hole),
         ASYNC(a_hole_that_concerns_nobody_is_not_told),
         ASYNC(a_hole_in_the_log_itself_is_told),
         ASYNC(a_catchup_waits_until_every_channel_is_whole),
