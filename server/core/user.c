@@ -389,9 +389,13 @@ void pl_user__spread(struct pl_user *u, const struct pl_membership *m, bool narr
         if (narrow && m->has_narrowing) {
             pl_queue__renarrow(q, m);
         }
-        if (grants_changed) {
-            pl_queue__signal(q, PL_DUE_MEMBERSHIP);
-        }
+    }
+    if (!grants_changed) {
+        return;
+    }
+    /* To send to one may send to all (pl_hub__bound_bytes): each must have the change by then. */
+    pl_list_foreach(n, &u->queues) {
+        pl_queue__signal(pl_queue__of_user_node(n), PL_DUE_MEMBERSHIP);
     }
 }
 
