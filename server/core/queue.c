@@ -470,13 +470,6 @@ static void on_now(void *arg, int status, const int64_t *ids, size_t count)
 
 /* ---- its life ---- */
 
-static void restart_pending(struct pl_queue *q)
-{
-    for (uint32_t i = 0; i < q->sub_count; i++) {
-        q->subs[i].pending = q->subs[i].first;
-    }
-}
-
 struct pl_queue *pl_queue__make(struct pl_hub *h, struct pl_user *u, const uint8_t id[16],
                                 const struct pl_membership *narrowing, int64_t token_exp_ms,
                                 int64_t position)
@@ -748,13 +741,12 @@ static void resume_at(struct pl_queue *q, int64_t position)
     }
     pl_queue_ack(q, position);
     check_hole(q, position);
-    restart_pending(q);
     for (uint32_t i = 0; i < q->sub_count; i++) {
         struct pl_sub *s = &q->subs[i];
 
         /* What went out behind it is due again, and a catch-up that said so much did not arrive. */
         s->last = s->last < position ? s->last : position;
-        s->pending = watched ? s->pending : position + 1;
+        s->pending = watched ? s->first : position + 1;
     }
 }
 
