@@ -4,8 +4,8 @@
 #include <stdint.h>
 
 /* How the process stands to limits.memory. Beyond it nothing new is taken that memory would be held
- * for (queues, events, requests of over 4 KiB in pieces); well beyond it no connections either. What is
- * there is served all the while. Process-wide and of the one event loop, as metrics are. */
+ * for (queues, events, requests of over 4 KiB in pieces); well beyond it no connections either. What
+ * is there is served all the while. Process-wide and of the one event loop, as metrics are. */
 enum pl_memory {
     PL_MEMORY_ENOUGH,
     PL_MEMORY_SHORT, /* limit bytes, until a sixteenth less */
