@@ -75,27 +75,34 @@ for (const transport of ['websocket', 'longpoll']) {
   });
 }
 
-/* Sends what opens a link only after a while. */
-class LateSocket extends WebSocket {
-  send(message) {
-    setTimeout(() => super.send(message), 60);
+/* A network that carries what opens a link only when it is told to. */
+function lateNetwork() {
+  let arrive;
+  const opened = new Promise((resolve) => (arrive = resolve));
+  class LateSocket extends WebSocket {
+    async send(message) {
+      await opened;
+      super.send(message);
+    }
   }
-}
-
-async function lateFetch(input, init) {
-  await aMoment(input.includes('/register') ? 60 : 20);
-  return fetch(input, init);
+  const lateFetch = async (input, init) => {
+    if (input.includes('/register')) await opened;
+    return fetch(input, init);
+  };
+  return { WebSocket: LateSocket, fetch: lateFetch, arrive };
 }
 
 for (const transport of ['websocket', 'longpoll']) {
   for (const order of ['connect and then catch up', 'catch up and then connect']) {
     test(`${transport}: ${order}: what was published between the cursor and the welcome is delivered`, async (t) => {
       const { server, open } = await setup(t);
-      const client = open({ begin: false, transports: [transport], WebSocket: LateSocket, fetch: lateFetch, timing: { welcomeMs: 500 } });
+      const { arrive, ...network } = lateNetwork();
+      const client = open({ begin: false, transports: [transport], ...network });
       let event;
       const read = () => {
         assert.equal(client.transport, undefined);
         event = server.publish();
+        arrive();
       };
       if (order.startsWith('connect')) client.connect();
       const reading = client.catchup(read);

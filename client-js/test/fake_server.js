@@ -14,7 +14,8 @@
  * Levers, changed at any time:
  *   websocket      'open' | 'refuse' (403 before the upgrade) | 'silent' (opens, says nothing) | 'short' (cut after
  *                  shortMs) | 'mute' (welcomes, and says nothing more)
- *   deaf           true: whatever arrives over open links is neither answered nor even seen, as after a sleep
+ *   deaf           true: whatever arrives over open links is neither answered nor even seen, as after a sleep; of a
+ *                  socket's messages, unheard counts them
  *   idleCutMs      new connections are destroyed after so long without a byte, as by a proxy
  *   transports, pingMs, shortMs, tokens (a Set of the good ones, undefined: any), tokenLifeMs (what welcome and refresh say) */
 import { createServer } from 'node:http';
@@ -34,6 +35,7 @@ export class FakeServer {
   tokens;
   tokenLifeMs;
   deaf = false;
+  unheard = 0;
   idleCutMs = 0;
   log = [];
   queues = new Map();
@@ -185,7 +187,7 @@ export class FakeServer {
       };
       ws.on('close', () => this.#links.delete(link));
       ws.on('message', (data) => {
-        if (this.deaf || link.silent) return;
+        if (this.deaf || link.silent) return void (this.unheard += 1);
         const message = codec.decode(data);
         if (message.op === 'hello') return this.#hello(link, (connection.hello = message));
         const reply = this.#answer(link.queue, message);

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { aMoment, connected, setup, until } from './helpers.js';
+import { createChoice } from '../src/choice.js';
 
 /* Publishes numbered events until told to stop; each client must have seen every one once, in order. */
 function publishing(server, everyMs = 5) {
@@ -13,9 +14,8 @@ for (const how of ['refuse', 'silent', 'short']) {
   test(`WebSocket that is blocked (${how}): long-poll takes over on the same queue`, async (t) => {
     const { server, open } = await setup(t);
     server.websocket = how;
-    const client = open();
-    await connected(client, 'longpoll').catch(() => {});
-    await until(() => client.transport === 'longpoll');
+    const client = open({ timing: { welcomeMs: 60 } });
+    await connected(client, 'longpoll');
     assert.ok(server.connections.filter(({ transport }) => transport === 'websocket').length <= 3);
     assert.equal(server.requests.filter((line) => line === 'GET /realtime/health').length, 3);
     assert.equal(server.queues.size, 1);
@@ -73,7 +73,7 @@ test('a poll that arrives late and takes the queue back does not end the client;
 test('a blocked WebSocket that is tried again does not keep long-poll from delivering afterwards', async (t) => {
   const { server, open } = await setup(t);
   server.websocket = 'silent';
-  const client = open({ timing: { probeMs: 60 } });
+  const client = open({ timing: { probeMs: 60, welcomeMs: 60 } });
   await connected(client, 'longpoll');
   const tries = server.connections.filter(({ transport }) => transport === 'websocket').length;
   await until(() => server.connections.filter(({ transport }) => transport === 'websocket').length > tries);
@@ -84,23 +84,29 @@ test('a blocked WebSocket that is tried again does not keep long-poll from deliv
   assert.equal(client.transport, 'longpoll');
 });
 
-test('the tries of a blocked WebSocket grow apart', async (t) => {
-  const { server, open } = await setup(t);
-  server.websocket = 'refuse';
+test('the tries of a blocked WebSocket grow apart; one that lasts begins anew', (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  let now = 0;
   const tries = [];
-  const { WebSocket } = await import('ws');
-  class Watched extends WebSocket {
-    constructor(...args) {
-      super(...args);
-      tries.push(Date.now());
-    }
+  const choice = createChoice(['websocket', 'longpoll'], { probeMs: 50, probeMaxMs: 120 }, () => 1, () => {
+    assert.equal(choice.best, 'websocket');
+    tries.push(now);
+    choice.failed();
+    assert.equal(choice.best, 'longpoll');
+  });
+  const pass = (ms) => {
+    for (const end = now + ms; now < end; t.mock.timers.tick(1)) now += 1;
+  };
+  for (let failures = 0; failures < 3; failures += 1) {
+    assert.equal(choice.best, 'websocket');
+    choice.failed();
   }
-  const client = open({ WebSocket: Watched, random: () => 1, timing: { probeMs: 50, probeMaxMs: 120 } });
-  await connected(client, 'longpoll');
-  await until(() => tries.length === 7);
-  const waits = tries.slice(3).map((at, i, all) => (i ? at - all[i - 1] : 0)).slice(1);
-  assert.ok(waits[0] >= 95 && waits[1] >= 115 && waits[2] >= 115 && waits[2] < 200, `${waits}`);
-  assert.equal(client.transport, 'longpoll');
+  pass(400);
+  assert.deepEqual(tries, [50, 150, 270, 390]);
+  choice.proven();
+  choice.block();
+  pass(60);
+  assert.deepEqual(tries.slice(4), [450]);
 });
 
 test('a server that is away does not make anybody fall back', async (t) => {

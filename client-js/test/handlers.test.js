@@ -113,7 +113,7 @@ test('signals undo: on, subscribe, publish, events, the client itself', async (t
   const refused = assert.rejects(client.publish({ type: 'x', data: {} }, published), { message: 'too late' });
   published.abort(new Error('too late'));
   await refused;
-  await aMoment(20);
+  await until(() => server.unheard === 1);
   server.deaf = false;
 
   control.abort(new Error('enough'));

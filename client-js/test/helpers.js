@@ -2,8 +2,9 @@ import { WebSocket } from 'ws';
 import { Parley } from '../src/index.js';
 import { FakeServer } from './fake_server.js';
 
-/* Long waits made short; what must not happen within a test keeps its default. */
-export const FAST = { backoffMs: 10, backoffMaxMs: 40, welcomeMs: 60, connectMs: 500, idleMs: 20, ackMs: 20, retireMs: 50, stableMs: 200, wakeMs: 60 };
+/* Long waits made short. What must not happen within a test keeps its default, and so does how long a link may take to
+ * answer: a machine that stands still for a moment has no dead links. */
+export const FAST = { backoffMs: 10, backoffMaxMs: 40, idleMs: 20, ackMs: 20, retireMs: 50, stableMs: 200 };
 
 /* A server and clients of it, all stopped when the test ends. `open(options)` gives a connecting client that
  * records what it says: events (their ids), states, gaps, signals, errors. */
@@ -35,11 +36,22 @@ export async function setup(t) {
 
 /* Resolves once condition() holds; says what it waited for when it never does. */
 export async function until(condition, ms = 10000) {
-  const end = Date.now() + ms;
+  const end = performance.now() + ms;
   while (!condition()) {
-    if (Date.now() > end) throw new Error(`never came true: ${condition}`);
+    if (performance.now() > end) throw new Error(`never came true: ${condition}`);
     await new Promise((resolve) => setTimeout(resolve, 2));
   }
+}
+
+/* Nothing gets through any more, until the client has given its link up. It ends before the client goes on: what would be
+ * sent in between, though the network was back, would be waited for until its own deadline. */
+export async function dead(server, client) {
+  server.deaf = true;
+  const off = client.on('state', ({ state }) => {
+    if (state === 'waiting') server.deaf = false;
+  });
+  await until(() => !server.deaf);
+  off();
 }
 
 /* As long as anything that is about to happen on loopback takes. */

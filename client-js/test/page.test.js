@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { fakePage } from './fake_page.js';
-import { aMoment, connected, listening, setup, until } from './helpers.js';
+import { aMoment, connected, dead, listening, setup, until } from './helpers.js';
 
 for (const transport of ['websocket', 'longpoll']) {
   const over = (name, body) =>
@@ -12,15 +12,18 @@ for (const transport of ['websocket', 'longpoll']) {
       await body({ server, page, open: (options) => open({ transports: [transport], page, ...options }) });
     });
 
+  /* A link is looked at when it has been silent for so long; one that is dead is given up after as long again. */
+  const wakeMs = 60;
+  const silence = (ms = wakeMs) => aMoment(ms + 20);
+
   for (const [type, on] of [['visibilitychange', 'document'], ['resume', 'document'], ['pageshow'], ['online'], ['offline']]) {
     over(`a link that died unnoticed is found out on ${type}`, async ({ server, page, open }) => {
-      const client = open();
+      const client = open({ timing: { wakeMs } });
       await listening(server, client);
-      await aMoment(80);
-      server.deaf = true;
+      await silence();
+      const givenUp = dead(server, client);
       page.say(type, page[on]);
-      await until(() => client.states.includes('waiting'));
-      server.deaf = false;
+      await givenUp;
       const missed = server.publish();
       await until(() => client.seen.length === 1);
       assert.deepEqual(client.seen, [missed.event_id]);
@@ -28,14 +31,15 @@ for (const transport of ['websocket', 'longpoll']) {
   }
 
   over('a link that lives is kept on waking', async ({ server, page, open }) => {
-    const client = open();
+    const longMs = 400;
+    const client = open({ timing: { wakeMs: longMs } });
     await listening(server, client);
-    await aMoment(80);
+    await silence(longMs);
     const before = server.connections.length;
     page.say('visibilitychange', page.document);
     page.say('online');
     client.wake();
-    await aMoment(150);
+    await silence(longMs);
     assert.deepEqual(client.states, ['connecting', `connected ${transport}`]);
     assert.ok(server.connections.length - before <= (transport === 'longpoll' ? 2 : 0));
     server.publish();
@@ -43,9 +47,9 @@ for (const transport of ['websocket', 'longpoll']) {
   });
 
   over('hiding the page asks nothing', async ({ server, page, open }) => {
-    const client = open();
+    const client = open({ timing: { wakeMs } });
     await listening(server, client);
-    await aMoment(80);
+    await silence();
     const asked = server.pings + server.connections.length;
     page.document.visibilityState = 'hidden';
     page.say('visibilitychange', page.document);
@@ -54,16 +58,14 @@ for (const transport of ['websocket', 'longpoll']) {
   });
 
   over('a clock that jumped has the link looked at', async ({ server, open }) => {
-    const client = open({ timing: { tickMs: 20 } });
+    const client = open({ timing: { tickMs: 20, wakeMs } });
     await listening(server, client);
-    await aMoment(80);
-    server.deaf = true;
+    const givenUp = dead(server, client);
     const { now } = Date;
     const jumpMs = 300_000;
     Date.now = () => now() + jumpMs;
     try {
-      await until(() => client.states.includes('waiting'));
-      server.deaf = false;
+      await givenUp;
       await connected(client);
     } finally {
       Date.now = now;
@@ -74,7 +76,6 @@ for (const transport of ['websocket', 'longpoll']) {
     server.pingMs = 1000;
     const client = open({ timing: { tickMs: 20 } });
     await listening(server, client);
-    await aMoment(80);
     const { now } = Date;
     Date.now = () => now() + 300_000;
     try {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { aMoment, until } from './helpers.js';
-import { browser, leaderOf } from './shared_tabs.js';
+import { SHORT_PULSE, browser, leaderOf } from './shared_tabs.js';
 
 /* Publishes until told to stop. */
 function publishing(server, everyMs = 4) {
@@ -18,7 +18,7 @@ const sawAll = async (tabs, ids) => {
 
 test('ten tabs have one connection, and each sees each event once', async (t) => {
   const { server, openAll } = await browser(t);
-  const tabs = await openAll(10, { timing: { connectMs: 10_000, welcomeMs: 10_000, silentMs: 10_000 } }); // nobody is taken for dead
+  const tabs = await openAll(10);
   const ids = [1, 2, 3].map(() => server.publish().event_id);
   await sawAll(tabs, ids);
   assert.equal(server.connections.length, 1);
@@ -31,7 +31,7 @@ for (const transports of [['websocket'], ['longpoll']]) {
   for (const end of ['close', 'crash', 'freeze']) {
     test(`${transports}: the leader is gone (${end}): another leads within 2 s on the same queue, no gap, no duplicate`, async (t) => {
       const { server, openAll } = await browser(t);
-      const tabs = await openAll(4, { transports });
+      const tabs = await openAll(4, { transports, timing: end === 'freeze' ? SHORT_PULSE : {} });
       const stop = publishing(server);
       await aMoment(50);
       const others = tabs.slice(1);
@@ -76,7 +76,7 @@ test('a tab that comes late has state and position at once, and what follows', a
   const before = server.publish();
   await until(() => tabs[1].seen.length === 1);
   const late = open();
-  await until(() => late.state === 'connected' && late.lastEventId !== undefined, 200);
+  await until(() => late.state === 'connected' && late.lastEventId !== undefined);
   assert.deepEqual([late.transport, late.queueId, late.lastEventId, late.leader], ['websocket', 'q1', before.event_id, false]);
   const after = server.publish();
   await sawAll([late], [after.event_id]);

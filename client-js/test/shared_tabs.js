@@ -5,7 +5,9 @@ import { SharedParley } from '../src/shared.js';
 import { FakeServer } from './fake_server.js';
 import { FAST, until } from './helpers.js';
 
-const PULSE = { beatMs: 60, silentMs: 120, deadMs: 80, staggerMs: 30 };
+/* A tab that stands still for a moment is not taken for frozen, but where a test is about that. */
+const PULSE = { beatMs: 60, silentMs: 10_000 };
+export const SHORT_PULSE = { beatMs: 60, silentMs: 120, deadMs: 80, staggerMs: 30 };
 
 /* Web Locks of an origin; of(clientId) is the LockManager that one tab sees. */
 export class FakeLocks {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { aMoment, connected, setup, until } from './helpers.js';
+import { aMoment, connected, dead, setup, until } from './helpers.js';
 
 test('the token travels in the first message, never in the URL', async (t) => {
   const { server, open } = await setup(t);
@@ -36,11 +36,9 @@ test('events are acknowledged together after a while', async (t) => {
 test('a socket silent for two ping intervals is given up', async (t) => {
   const { server, open } = await setup(t);
   server.pingMs = 30;
-  const client = open({ transports: ['websocket'] });
+  const client = open({ transports: ['websocket'], timing: { wakeMs: 60 } });
   await connected(client);
-  server.deaf = true;
-  await until(() => client.states.includes('waiting'));
-  server.deaf = false;
+  await dead(server, client);
   await connected(client);
   assert.equal(client.queueId, 'q1');
 });
