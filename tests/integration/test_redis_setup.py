@@ -357,7 +357,7 @@ class SentinelConf(TestCase):
             self.assert_error(publish(), 503, "bus_unavailable")
             self.assertIn("bus_unavailable", server.get("/readyz").value["reasons"])
             until(lambda: publish().status == 200, "publishing works again", 40, every=0.5)
-            self.assertEqual(self.named(), {str(self.replica.port)})
+            until(lambda: self.named() == {str(self.replica.port)}, "all sentinels name the replica")
             self.assertEqual(client.ids(10), [publish().value["event_id"]])
             until(lambda: server.get("/readyz").status == 200, "ready again", 10)
 

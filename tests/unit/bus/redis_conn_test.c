@@ -840,7 +840,7 @@ static void a_peer_that_says_nothing_is_given_up(void **state)
     start(f, "redis://127.0.0.1:PORT", f->peer.port);
     until(f, has_error, SOON_MS);
     assert_non_null(strstr(pl_redis_conn_error(f->c), "timed out"));
-    assert_in_range(rs_now_ms(NULL) - before, 200, 600);
+    assert_in_range(rs_now_ms(NULL) - before, 200, 1500);
     assert_int_equal(f->peer.accepted, 1);
 }
 
@@ -1176,7 +1176,7 @@ static void silent_sentinels_share_the_time(void **state)
     before = rs_now_ms(NULL);
     start(f, url, f->sentinel.port);
     until(f, is_up, SOON_MS);
-    assert_in_range(rs_now_ms(NULL) - before, 300, 800);
+    assert_in_range(rs_now_ms(NULL) - before, 300, 899);
     assert_int_equal(f->peer.accepted, 1);
 }
 
