@@ -18,7 +18,7 @@ let browser;
 let community = 42;
 let people = [];
 
-const test = (name, run) => bareTest(name, { timeout: 40_000, skip: !existsSync(CHROMIUM) && 'no Chromium' }, run);
+const test = (name, run) => bareTest(name, { timeout: 120_000, skip: !existsSync(CHROMIUM) && 'no Chromium' }, run);
 
 before(async () => {
   if (!existsSync(CHROMIUM)) return;

@@ -20,7 +20,7 @@ let community = 700;
 let window;
 const running = [];
 
-const test = (name, run) => bareTest(name, { timeout: 60_000, skip: !existsSync(CHROMIUM) && 'no Chromium' }, run);
+const test = (name, run) => bareTest(name, { timeout: 120_000, skip: !existsSync(CHROMIUM) && 'no Chromium' }, run);
 
 before(async () => {
   if (!existsSync(CHROMIUM)) return;

@@ -11,7 +11,7 @@ import { Numbers, assertSeen, eventsOf, gapsOf, statesOf } from './numbered.mjs'
 
 const TRANSPORTS = ['websocket', 'longpoll'];
 const skip = !existsSync(CHROMIUM) && 'no Chromium';
-const test = (name, run) => bareTest(name, { timeout: 40_000, skip }, run);
+const test = (name, run) => bareTest(name, { timeout: 120_000, skip }, run);
 
 let application;
 let browser;

@@ -13,7 +13,7 @@ const PARLEY = process.env.PARLEY || path.join(ROOT, 'build', 'dev', 'parley');
 const PAGE = readFileSync(path.join(ROOT, 'docs/client.md'), 'utf8');
 const HAS_CHROMIUM = existsSync(CHROMIUM);
 
-const test = (name, options, run) => bareTest(name, { timeout: 30_000, ...options }, run);
+const test = (name, options, run) => bareTest(name, { timeout: 120_000, ...options }, run);
 
 let server;
 let browser;

@@ -15,7 +15,7 @@ const { Parley } = await import(pathToFileURL(path.join(CLIENT, 'src/index.js'))
 const { msgpack } = await import(pathToFileURL(path.join(CLIENT, 'src/msgpack.js')));
 
 const WAYS = ['websocket', 'longpoll'].flatMap((transport) => ['json', 'msgpack'].map((codec) => ({ transport, codec })));
-const test = (name, run) => bareTest(name, { timeout: 30_000 }, run);
+const test = (name, run) => bareTest(name, { timeout: 120_000 }, run);
 
 let server;
 let lastCommunity = 100;

@@ -117,7 +117,7 @@ describe('every number once and in order', { concurrency: true }, () => {
 
   for (const name of NAMES) {
     for (const who of LISTENING) {
-      const test = (title, way, expected, transports) => bareTest(`${name} ${title}, ${who}`, { timeout: 60_000 },
+      const test = (title, way, expected, transports) => bareTest(`${name} ${title}, ${who}`, { timeout: 120_000 },
         () => run(who, proxies[name + way], expected, transports));
       for (const transport of Object.keys(IDLE)) test(`idle, ${transport}`, 'idle', IDLE[transport], transport);
       for (const way of Object.keys(EXPECTED)) test(way, way, { ...EXPECTED[way], afterMs: BETWEEN_MS });

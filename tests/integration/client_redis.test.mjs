@@ -16,7 +16,7 @@ const { Parley } = await import(pathToFileURL(path.join(CLIENT, 'src/index.js'))
 
 const EVENTS = 1000;
 const skip = !installed && 'no redis-server';
-const test = (name, run) => bareTest(name, { timeout: 60_000, skip }, run);
+const test = (name, run) => bareTest(name, { timeout: 120_000, skip }, run);
 
 let redis;
 let nodes = [];

@@ -7,7 +7,7 @@ import { after, before, test as bareTest } from 'node:test';
 import WebSocket from 'ws';
 import { Server, mint, sleep } from './harness.mjs';
 
-const test = (name, run) => bareTest(name, { timeout: 20_000 }, run);
+const test = (name, run) => bareTest(name, { timeout: 120_000 }, run);
 const PROTOCOL = 'parley.v1.json';
 let server;
 let community = 1000;
