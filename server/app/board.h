@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "server/app/life.h"
 #include "server/app/workers.h"
 #include "server/base/metrics.h"
 #include "server/transport/node.h"
@@ -12,9 +13,10 @@
  * and any of them can tell how the node is as a whole. So nobody has to be asked, a worker that
  * crashed has lost nothing of what it counted, and whoever comes into its slot next counts on from
  * there: sums never fall. A slot is written by its worker while that lives, and by the master between
- * two; every field is one aligned word. */
+ * two; every field but its life is one aligned word. */
 struct pl_board_slot {
     uint32_t used; /* there was a worker in it once */
+    pl_life life;  /* made with the first one; held by whoever lives in it */
     uint32_t lives;
     uint32_t ready; /* it accepts, and its bus is fit */
     uint32_t draining;

@@ -1,3 +1,5 @@
+#define _GNU_SOURCE /* pipe2 */
+
 #include "server/app/master.h"
 
 #include <errno.h>
@@ -15,6 +17,7 @@
 #include "protocol/status.h"
 #include "server/app/board.h"
 #include "server/app/dev.h"
+#include "server/app/life.h"
 #include "server/app/node_bus.h"
 #include "server/app/process.h"
 #include "server/app/settings.h"
@@ -38,6 +41,8 @@ struct master {
     int board_fd;
     int sockets[2];
     int controls[PL_SLOTS]; /* our end of each worker's line; -1: none */
+    int dying[PL_SLOTS];    /* pid of one whose slot is another's already; 0: none */
+    int deaths[2];          /* a pipe of pl_life_note */
     int signals;
     int checking; /* pid of the new binary that looks at the configuration; 0: none */
     bool announced;
@@ -73,6 +78,10 @@ static int start_worker(void *arg, unsigned slot)
     in.slot = (int)slot;
     in.control = line[1];
     in.wait = pl_workers_count(&m->workers, PL_WORKER_SERVING) > 0;
+    if (!m->board->slots[slot].used) {
+        m->board->slots[slot].used = 1;
+        pl_life_init(&m->board->slots[slot].life);
+    }
     value = pl_inherited_write(&in);
     (void)snprintf(name, sizeof(name), "parleyd: worker %u", slot);
     pid = pl_process_start(&(struct pl_program){
@@ -93,7 +102,7 @@ static int start_worker(void *arg, unsigned slot)
         return -1;
     }
     m->controls[slot] = line[0];
-    m->board->slots[slot].used = m->board->slots[slot].lives = 1;
+    m->board->slots[slot].lives = 1;
     m->board->slots[slot].since_ms = m->board->running.since_ms;
     pl_log(PL_LOG_INFO, "worker_started", PL_INT("worker", slot), PL_INT("pid", pid));
     return pid;
@@ -359,6 +368,8 @@ static void on_line(struct master *m, unsigned slot)
     ssize_t n = read(m->controls[slot], &byte, 1);
 
     if (n > 0) {
+        pl_life_watch(&m->board->slots[slot].life, m->deaths[1],
+                      (struct pl_life_note){m->workers.slots[slot].pid, slot});
         if (pl_workers_serving(&m->workers, slot)) {
             on_complete(m);
         }
@@ -367,9 +378,8 @@ static void on_line(struct master *m, unsigned slot)
     }
 }
 
-static void log_end(const struct master *m, unsigned slot, int pid, int status)
+static void log_end(bool expected, unsigned slot, int pid, int status)
 {
-    bool expected = m->stopping || m->workers.slots[slot].state == PL_WORKER_LEAVING;
     bool killed = WIFSIGNALED(status);
 
     pl_log(expected ? PL_LOG_INFO : PL_LOG_ERROR, expected ? "worker_left" : "worker_died",
@@ -377,17 +387,52 @@ static void log_end(const struct master *m, unsigned slot, int pid, int status)
            PL_INT(killed ? "signal" : "status", killed ? WTERMSIG(status) : WEXITSTATUS(status)));
 }
 
-static void on_worker_end(struct master *m, unsigned slot, int pid, int status)
+static void vacate(struct master *m, unsigned slot, int pid)
 {
-    log_end(m, slot, pid, status);
     (void)pl_workers_ended(&m->workers, pid, now_ms());
     pl_board_ended(m->board, slot);
     close_socket(&m->controls[slot]);
+}
+
+/* One that nobody told to go is dying: another is due at once, not when the kernel has closed the last
+ * of its connections. */
+static void read_deaths(struct master *m)
+{
+    struct pl_life_note note;
+
+    while (read(m->deaths[0], &note, sizeof(note)) == (ssize_t)sizeof(note)) {
+        const struct pl_worker *k = &m->workers.slots[note.slot];
+
+        if (k->state == PL_WORKER_SERVING && k->pid == note.pid && m->dying[note.slot] == 0) {
+            m->dying[note.slot] = note.pid;
+            vacate(m, note.slot, note.pid);
+        }
+    }
+}
+
+static void on_worker_end(struct master *m, unsigned slot, int pid, int status)
+{
+    bool told_to_go = m->stopping || m->workers.slots[slot].state == PL_WORKER_LEAVING;
+
+    log_end(told_to_go, slot, pid, status);
+    vacate(m, slot, pid);
     /* One that never served, at the first start: whoever started us wants to know. */
     if (!m->announced && !m->stopping && WIFEXITED(status) && WEXITSTATUS(status) != 0) {
         m->failed = true;
         stop(m, SIGINT);
     }
+}
+
+static bool was_dying(struct master *m, int pid, int status)
+{
+    for (unsigned i = 0; i < PL_SLOTS; i++) {
+        if (m->dying[i] == pid) {
+            log_end(false, i, pid, status);
+            m->dying[i] = 0;
+            return true;
+        }
+    }
+    return false;
 }
 
 static void reap(struct master *m)
@@ -400,7 +445,7 @@ static void reap(struct master *m)
 
         if (slot >= 0) {
             on_worker_end(m, (unsigned)slot, pid, status);
-        } else if (pid == m->checking) {
+        } else if (!was_dying(m, pid, status) && pid == m->checking) {
             m->checking = 0;
             if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
                 become_new_binary(m);
@@ -448,18 +493,21 @@ static int64_t wait_ms(const struct master *m)
 
 static void turn(struct master *m)
 {
-    struct pollfd fds[PL_SLOTS + 1] = {{.fd = m->signals, .events = POLLIN}};
+    struct pollfd fds[PL_SLOTS + 2];
 
     for (unsigned i = 0; i < PL_SLOTS; i++) {
-        fds[i + 1] = (struct pollfd){.fd = m->controls[i], .events = POLLIN};
+        fds[i] = (struct pollfd){.fd = m->controls[i], .events = POLLIN};
     }
-    if (poll(fds, PL_SLOTS + 1, (int)wait_ms(m)) > 0) {
+    fds[PL_SLOTS] = (struct pollfd){.fd = m->signals, .events = POLLIN};
+    fds[PL_SLOTS + 1] = (struct pollfd){.fd = m->deaths[0], .events = POLLIN};
+    if (poll(fds, PL_SLOTS + 2, (int)wait_ms(m)) > 0) {
         for (unsigned i = 0; i < PL_SLOTS; i++) {
-            if (fds[i + 1].revents != 0) {
+            if (fds[i].revents != 0) {
                 on_line(m, i);
             }
         }
         read_signals(m);
+        read_deaths(m);
     }
     reap(m);
     pl_workers_run(&m->workers, now_ms());
@@ -479,6 +527,12 @@ static void hear_signals(struct master *m)
     sigprocmask(SIG_BLOCK, &set, NULL);
     (void)signal(SIGPIPE, SIG_IGN);
     m->signals = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+}
+
+/* These descriptors and the board stay until the process ends: threads that wait for a death use them. */
+static void hear_deaths(struct master *m)
+{
+    PL_ASSERT(pipe2(m->deaths, O_CLOEXEC | O_NONBLOCK) == 0);
 }
 
 /* ---- beginning ---- */
@@ -523,7 +577,6 @@ static void unmake(struct master *m)
     close_socket(&m->sockets[1]);
     close_socket(&m->signals);
     close_socket(&m->board_fd);
-    pl_board_close(m->board);
     pl_config_free(m->cfg);
     free(m);
 }
@@ -542,6 +595,7 @@ int pl_master_run(const struct pl_server_options *o, struct pl_config *cfg, unsi
     }
     pl_workers_init(&m->workers, &workers_ops, m);
     hear_signals(m);
+    hear_deaths(m);
     take_over(m, in);
     (void)pl_process_path();
     if (open_sockets(cfg, m->sockets, error, sizeof(error)) != PL_OK) {

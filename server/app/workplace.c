@@ -26,6 +26,7 @@ bool pl_workplace_init(struct pl_workplace *p, const struct pl_inherited *in)
     p->slot = &p->board->slots[in->slot];
     p->control = in->control;
     p->waits = in->wait != 0;
+    pl_life_hold(&p->slot->life);
     pl_metrics_use(&p->slot->metrics);
     return true;
 }
