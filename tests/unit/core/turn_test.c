@@ -1,6 +1,8 @@
 #include "tests/unit/core/loopback.h"
 
+#include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -110,6 +112,27 @@ static void what_was_revoked_in_the_turn_is_not_sent(void **state)
     (void)pl_hub_end_turn(lb->hub);
     assert_string_equal(lb_member(LB_TAKE(l), "type"), "\"membership\"");
     LB_EXPECT_SILENCE(l);
+}
+
+/* To tell one queue of it fills the rings, so that all that waits is sent in the middle of the turn. */
+static void what_was_revoked_is_not_sent_to_another_queue_of_the_user(void **state)
+{
+    struct loopback *lb = *state;
+    struct lb_link *packed = lb_link_new(lb, PL_TRANSPORT_WEBSOCKET, PL_MSGPACK);
+    struct lb_link *other;
+    char revoked[24], kept[24];
+    const char *sent;
+
+    lb_open(packed, lb_queue(lb, "7", "community:1 community:2"), -1);
+    other = lb_websocket(lb, lb_another_queue(lb, "7", -1), -1);
+    (void)snprintf(revoked, sizeof(revoked), "%" PRId64, LB_PUBLISH(lb));
+    (void)snprintf(kept, sizeof(kept), "%" PRId64, LB_PUBLISH(lb, .channels = "community:2"));
+    lb->cfg->channel_total_bytes = (int64_t)lb_stats(lb).ring_bytes + 1;
+    (void)lb_update(lb, "7", "community:2");
+    sent = lb_member(LB_TAKE(other), "events");
+    assert_null(strstr(sent, revoked));
+    assert_non_null(strstr(sent, kept));
+    assert_string_equal(lb_member(LB_TAKE(other), "type"), "\"membership\"");
 }
 
 static void a_queue_may_end_and_a_link_go_before_the_turn_does(void **state)
@@ -286,6 +309,7 @@ int main(void)
         TEST(clients_that_come_back_in_one_turn_share_what_they_missed),
         TEST(many_different_messages_of_one_turn_are_all_right),
         TEST(what_was_revoked_in_the_turn_is_not_sent),
+        TEST(what_was_revoked_is_not_sent_to_another_queue_of_the_user),
         TEST(a_queue_may_end_and_a_link_go_before_the_turn_does),
         TEST(a_link_that_comes_in_the_turn_gets_what_waited_once),
         TEST(more_than_a_ring_holds_does_not_wait),
