@@ -17,7 +17,9 @@
  *
  * Order is kept since every node submits in the order of arrival: whichever is first with the first
  * of two messages is first with it before anybody is with the second. The node that was first last
- * time submits at once and the others a moment later, so that usually they only confirm. */
+ * time submits at once and the others a moment later, so that usually they only confirm. What is due
+ * leaves together, which Redis takes or refuses as one, and the next when that is answered: what was
+ * refused would else come after what was not. */
 
 enum {
     COUNTS_MAX = 100000, /* different messages counted since a marker */
@@ -48,6 +50,7 @@ struct pending {
     struct pl_list node;
     struct pl_redis_raw *raw; /* NULL: it is gone */
     bool is_change;
+    uint64_t arrival; /* its place in the order */
     uint64_t arrived_ms, due_ms;
     char key[80];
     size_t len;
@@ -60,9 +63,11 @@ struct pl_redis_raw {
     bool asked;     /* for a marker ahead of time */
     bool first;     /* the last message that was answered was sequenced by this node */
     struct pl_map counts;
-    struct pl_list waiting;   /* by due_ms */
+    struct pl_list waiting;   /* in order of arrival, and so by due_ms */
     struct pl_list submitted; /* also one whose user is being looked up */
     bool looking_up;          /* nothing is submitted meanwhile: order */
+    uint64_t arrivals;
+    uint64_t not_before_ms; /* after a refusal nothing is submitted until then */
     size_t waiting_count, waiting_bytes;
     struct pl_timer submit, ask, beat;
     uint64_t beat_ms;
@@ -196,21 +201,28 @@ static void drop(struct pending *p)
     free(p);
 }
 
+/* When the oldest may be submitted. */
+static uint64_t submit_ms(const struct pl_redis_raw *r)
+{
+    uint64_t due = pending_of(r->waiting.next)->due_ms;
+
+    return due > r->not_before_ms ? due : r->not_before_ms;
+}
+
 static void arm_submit(struct pl_redis_raw *r)
 {
-    if (!pl_list_empty(&r->waiting) && !r->looking_up) {
-        pl_timer_set(r->b->wheel, &r->submit, pending_of(r->waiting.next)->due_ms);
+    if (!pl_list_empty(&r->waiting) && pl_list_empty(&r->submitted)) {
+        pl_timer_set(r->b->wheel, &r->submit, submit_ms(r));
     }
 }
 
-/* Behind all that are due before it or at the same time. */
-static void wait_until(struct pending *p, uint64_t due_ms)
+/* In its place in the order. */
+static void wait_its_turn(struct pending *p)
 {
     struct pl_redis_raw *r = p->raw;
     struct pl_list *at = r->waiting.prev;
 
-    p->due_ms = due_ms;
-    while (at != &r->waiting && pending_of(at)->due_ms > due_ms) {
+    while (at != &r->waiting && pending_of(at)->arrival > p->arrival) {
         at = at->prev;
     }
     pl_list_append(at->next, &p->node);
@@ -271,18 +283,22 @@ static void again(struct pending *p)
     if (now - p->arrived_ms > PATIENCE_MS) {
         give_up(p, "the bus did not take it in time");
     } else {
-        wait_until(p, now + AGAIN_MS);
+        r->not_before_ms = now + AGAIN_MS;
+        wait_its_turn(p);
     }
 }
 
 static void on_done(void *arg, int status, bool same)
 {
     struct pending *p = arg;
+    struct pl_redis_raw *r = p->raw;
 
-    if (p->raw == NULL) {
+    if (r == NULL) {
         free(p);
-    } else if (status == PL_OK) {
-        p->raw->first = !same;
+        return;
+    }
+    if (status == PL_OK) {
+        r->first = !same;
         if (!same && !p->is_change) {
             pl_metric_add(PL_S_PUBLISHED_RAW, 1);
         }
@@ -292,6 +308,7 @@ static void on_done(void *arg, int status, bool same)
     } else {
         again(p);
     }
+    arm_submit(r);
 }
 
 static void malformed(struct pending *p, const char *why)
@@ -571,8 +588,10 @@ static void drain(struct pl_redis_raw *r)
 {
     uint64_t now = pl_redis__now_ms(r->b);
 
-    while (r->b->up && !r->looking_up && !pl_list_empty(&r->waiting) &&
-           pending_of(r->waiting.next)->due_ms <= now) {
+    if (!pl_list_empty(&r->submitted)) {
+        return;
+    }
+    while (r->b->up && !r->looking_up && !pl_list_empty(&r->waiting) && submit_ms(r) <= now) {
         submit(pending_of(r->waiting.next));
     }
     if (r->b->up) {
@@ -595,6 +614,7 @@ static struct pending *pending_new(struct pl_redis_raw *r, struct pl_str message
 
     pl_list_init(&p->node);
     p->raw = r;
+    p->arrival = ++r->arrivals;
     p->arrived_ms = pl_redis__now_ms(r->b);
     p->len = message.len;
     if (message.len > 0) {
@@ -645,7 +665,8 @@ void pl_redis__raw_message(struct pl_redis_raw *r, struct pl_str channel, struct
     } else if (!has_room(r)) {
         give_up(p, "too many wait for the bus");
     } else {
-        wait_until(p, due_ms(r));
+        p->due_ms = due_ms(r);
+        wait_its_turn(p);
     }
 }
 

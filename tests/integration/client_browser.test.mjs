@@ -142,7 +142,7 @@ describe('each number once and in order', { concurrency: true }, () => {
       try {
         const log = await withPage({}, ({ page, numbers }) => awayAndBack(page, async () => {
           numbers.everyMs = 10;
-          await sleep(4000);
+          await Promise.all([sleep(4000), numbers.more(60)]);
           numbers.everyMs = 250;
         }), { on, gaps, everyMs: 250 });
         assert.deepEqual(gapsOf(log).map(([, reason]) => reason), gaps ? ['trimmed'] : []);

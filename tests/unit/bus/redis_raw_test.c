@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <hiredis/hiredis.h>
+
 #include "server/base/alloc.h"
 
 /* Backends that PUBLISH plain JSON: every node hears it, and the log has it once. */
@@ -248,6 +250,32 @@ static void what_is_refused_is_tried_again_in_order(void **state)
     assert_ascending(c, 0, 20);
 }
 
+static bool was_refused(void *arg)
+{
+    redisReply *r = rs_command(&((struct rn *)arg)->redis, "INFO errorstats");
+    bool yes = strstr(r->str, "errorstat_OOM") != NULL;
+
+    freeReplyObject(r);
+    return yes;
+}
+
+/* One that was on its way a moment later is not taken before it, though there is room by then. */
+static void what_is_refused_is_not_overtaken(void **state)
+{
+    struct rn *c = *state;
+
+    (void)rn_start(c, 1);
+    rs_do(&c->redis, "CONFIG RESETSTAT");
+    rs_do(&c->redis, "CONFIG SET maxmemory 1");
+    event(c, 0);
+    rn_pass(c, 40);
+    event(c, 1);
+    assert_true(rn_until(c, was_refused, c, 5000));
+    rs_do(&c->redis, "CONFIG SET maxmemory 0");
+    expect_events(c, 2);
+    assert_ascending(c, 0, 1);
+}
+
 static void markers_are_asked_for_before_a_node_counts_too_much(void **state)
 {
     struct rn *c = *state;
@@ -460,6 +488,7 @@ int main(void)
         TEST(a_node_whose_pubsub_is_cut_midway_doubles_nothing),
         TEST(commands_cut_midway_lose_and_double_nothing),
         TEST(what_is_refused_is_tried_again_in_order),
+        TEST(what_is_refused_is_not_overtaken),
         TEST(markers_are_asked_for_before_a_node_counts_too_much),
         TEST(malformed_messages_are_counted_and_harm_nothing),
         TEST(a_whole_list_is_an_update_made_once),
