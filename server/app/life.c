@@ -13,7 +13,7 @@ enum {
 struct watch {
     pl_life *life;
     int fd;
-    struct pl_life_note note;
+    int pid;
 };
 
 void pl_life_init(pl_life *life)
@@ -40,18 +40,18 @@ static void *watch(void *arg)
 
     pl_life_hold(w->life);
     pthread_mutex_unlock(w->life);
-    (void)!write(w->fd, &w->note, sizeof(w->note));
+    (void)!write(w->fd, &w->pid, sizeof(w->pid));
     free(w);
     return NULL;
 }
 
-void pl_life_watch(pl_life *life, int fd, struct pl_life_note note)
+void pl_life_watch(pl_life *life, int fd, int pid)
 {
     struct watch *w = pl_alloc(sizeof(*w));
     pthread_attr_t attr;
     pthread_t thread;
 
-    *w = (struct watch){life, fd, note};
+    *w = (struct watch){life, fd, pid};
     pthread_attr_init(&attr);
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attr, STACK_BYTES);

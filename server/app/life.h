@@ -14,12 +14,9 @@ typedef pthread_mutex_t pl_life;
 void pl_life_init(pl_life *life);
 /* The calling process holds it until it ends, its calling thread at the latest. */
 void pl_life_hold(pl_life *life);
-/* When nobody holds it any more: `note` is written to fd, which must not be closed. Not before somebody
- * has begun to hold it. Takes a thread until then; if none is to be had, nothing is ever written. */
-struct pl_life_note {
-    int pid;
-    unsigned slot;
-};
-void pl_life_watch(pl_life *life, int fd, struct pl_life_note note);
+/* When nobody holds it any more: the pid is written, as an int, to fd, which must not be closed. Not
+ * before this process has begun to hold it. Takes a thread until then; if none is to be had, nothing is
+ * ever written. */
+void pl_life_watch(pl_life *life, int fd, int pid);
 
 #endif

@@ -42,7 +42,7 @@ struct master {
     int sockets[2];
     int controls[PL_SLOTS]; /* our end of each worker's line; -1: none */
     int dying[PL_SLOTS];    /* pid of one whose slot is another's already; 0: none */
-    int deaths[2];          /* a pipe of pl_life_note */
+    int deaths[2];          /* a pipe of pids */
     int signals;
     int checking; /* pid of the new binary that looks at the configuration; 0: none */
     bool announced;
@@ -79,7 +79,6 @@ static int start_worker(void *arg, unsigned slot)
     in.control = line[1];
     in.wait = pl_workers_count(&m->workers, PL_WORKER_SERVING) > 0;
     if (!m->board->slots[slot].used) {
-        m->board->slots[slot].used = 1;
         pl_life_init(&m->board->slots[slot].life);
     }
     value = pl_inherited_write(&in);
@@ -102,7 +101,7 @@ static int start_worker(void *arg, unsigned slot)
         return -1;
     }
     m->controls[slot] = line[0];
-    m->board->slots[slot].lives = 1;
+    m->board->slots[slot].used = m->board->slots[slot].lives = 1;
     m->board->slots[slot].since_ms = m->board->running.since_ms;
     pl_log(PL_LOG_INFO, "worker_started", PL_INT("worker", slot), PL_INT("pid", pid));
     return pid;
@@ -368,8 +367,7 @@ static void on_line(struct master *m, unsigned slot)
     ssize_t n = read(m->controls[slot], &byte, 1);
 
     if (n > 0) {
-        pl_life_watch(&m->board->slots[slot].life, m->deaths[1],
-                      (struct pl_life_note){m->workers.slots[slot].pid, slot});
+        pl_life_watch(&m->board->slots[slot].life, m->deaths[1], m->workers.slots[slot].pid);
         if (pl_workers_serving(&m->workers, slot)) {
             on_complete(m);
         }
@@ -398,14 +396,14 @@ static void vacate(struct master *m, unsigned slot, int pid)
  * of its connections. */
 static void read_deaths(struct master *m)
 {
-    struct pl_life_note note;
+    int pid;
 
-    while (read(m->deaths[0], &note, sizeof(note)) == (ssize_t)sizeof(note)) {
-        const struct pl_worker *k = &m->workers.slots[note.slot];
+    while (read(m->deaths[0], &pid, sizeof(pid)) == (ssize_t)sizeof(pid)) {
+        int slot = pl_workers_find(&m->workers, pid);
 
-        if (k->state == PL_WORKER_SERVING && k->pid == note.pid && m->dying[note.slot] == 0) {
-            m->dying[note.slot] = note.pid;
-            vacate(m, note.slot, note.pid);
+        if (slot >= 0 && m->workers.slots[slot].state == PL_WORKER_SERVING && m->dying[slot] == 0) {
+            m->dying[slot] = pid;
+            vacate(m, (unsigned)slot, pid);
         }
     }
 }
