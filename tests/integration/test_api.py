@@ -5,7 +5,7 @@ import time
 
 import msgpack
 
-from harness import (embedded_only, settle, API_KEY, JSON, MAX_INT, MSGPACK, Server, ServerCase, TestCase, encode, event, main, mint,
+from harness import (embedded_only, API_KEY, JSON, MAX_INT, MSGPACK, Server, ServerCase, TestCase, encode, event, main, mint,
                      new_community, new_user, until)
 from wsclient import Ws
 
@@ -558,19 +558,20 @@ class Connections(ServerCase):
     def ask(self, user, **kw):
         return self.server.get("/realtime/connections", api=True, user_id=user, **kw)
 
+    def listed(self, user):
+        value = self.ask(user).value
+        self.assertEqual(value["user_id"], user)
+        return {connection["queue_id"]: connection for connection in value["connections"]}
+
     def test_a_user_s_queues_are_listed_with_their_links(self):
         user, before = new_user(), time.time() * 1000
         idle, held = self.server.register(user), self.server.register(user)
         token = mint(user)
         with held.hold(), Ws(self.server, token) as ws:
             own = ws.expect("welcome")["queue_id"]
-            settle()
-            value = self.ask(user).value
-            self.assertEqual(value["user_id"], user)
-            found = {c["queue_id"]: c for c in value["connections"]}
-            self.assertEqual({q: c["transport"] for q, c in found.items()},
-                             {idle.queue_id: "none", held.queue_id: "longpoll", own: "websocket"})
-            for queue_id, connection in found.items():
+            transports = {idle.queue_id: "none", held.queue_id: "longpoll", own: "websocket"}
+            until(lambda: {q: c["transport"] for q, c in self.listed(user).items()} == transports, "the three to be listed")
+            for queue_id, connection in self.listed(user).items():
                 self.assertEqual(set(connection), {"queue_id", "node", "transport", "since"})
                 self.assertEqual(connection["node"], "left")
                 if queue_id != idle.queue_id:

@@ -362,8 +362,8 @@ class Changes(DeliveryCase):
     def test_a_grant_that_stays_keeps_its_since(self):
         poller = self.server.register(self.user, [self.community])
         first = self.publish()
-        self.update([self.community, new_community()])
-        self.assertEqual(poller.ids(), [first])
+        self.update([self.community, new_community()])  # which is read from its log, and until then nothing is served
+        self.assertEqual(until(poller.ids, "the event"), [first])
 
     def test_a_user_left_without_community_gets_nothing_and_keeps_his_queue(self):
         clients = self.both()

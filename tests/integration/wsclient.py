@@ -53,6 +53,7 @@ class Ws:
             query["queue_id"] = queue_id
         if last_event_id is not None:
             query["last_event_id"] = last_event_id
+        self.server = server
         host, port = server.address
         tls = getattr(server, "tls", None)
         url = f"{'wss' if tls else 'ws'}://{host}:{port}{PATH}" + ("?" + "&".join(f"{k}={v}" for k, v in query.items()) if query else "")
@@ -153,7 +154,8 @@ class Ws:
         return reply
 
     def synced(self):
-        """Everything the server sent before now has been read: the events among it, none twice."""
+        """Everything the server had to send before now has been read: the events among it, none twice."""
+        self.server.settle()
         self.send({"op": "ping"})
         self.find("pong")
         return self.take_events()
