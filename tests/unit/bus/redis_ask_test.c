@@ -187,7 +187,7 @@ static void after_twice_the_timeout_the_outcome_is_unknown(void **state)
     begun = rs_now_ms(NULL);
     rn_publish(n, BODY, NULL, &o);
     assert_int_equal(rn_wait(c, &o), PL_ERR_BUS);
-    assert_in_range(rs_now_ms(NULL) - begun, 1000, 1499); /* not thrice */
+    assert_in_range(rs_now_ms(NULL) - begun, 990, 1499); /* not thrice; clocks of whole ms */
     rs_resume(&c->redis);
     rn_wait_live(c);
     rn_pass(c, 100);

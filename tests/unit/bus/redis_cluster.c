@@ -73,7 +73,7 @@ static bool all_answered(void *unused)
     return true;
 }
 
-/* Those that do not hear the event itself learn by their canary that there was nothing for them. */
+/* Those that do not hear the event itself learn by their canary, or by an echo, that there was nothing for them. */
 static bool all_have_got_to(void *arg)
 {
     for (size_t i = 0; i < RC_NODES; i++) {
@@ -96,6 +96,11 @@ static void turn_until_quiet(void *bus)
     for (size_t i = 0; i < RC_NODES; i++) {
         if (rc.nodes[i].lb != NULL && rc.nodes[i].bus->newest > newest) {
             newest = rc.nodes[i].bus->newest;
+        }
+    }
+    for (size_t i = 0; i < RC_NODES; i++) {
+        if (rc.nodes[i].lb != NULL) {
+            pl_redis__feed_echo(rc.nodes[i].bus->feed, newest);
         }
     }
     RC_AWAIT(all_have_got_to, &newest);
