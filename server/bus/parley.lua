@@ -75,13 +75,14 @@
 --                     server, as far as the node knows it; "0": not known), "" or "back": only if that is clearly
 --                     later than the client's that it was claimed for last
 --                     / {generation, user id, position, state, generation of the last save}; nil: there is none; {"ended"}: there was one;
---                     {"older"}: a client that came clearly later (0.1 s) has it already, this claim was under way for too long.
+--                     {"older <ms>"}: a client that came clearly later (0.1 s) has it already, this claim was under way for
+--                     too long; ms: when that one came.
 --                     The node before is told by T with when the client came, unless it is the caller.
 -- parley_drop         P:queue:<id>, P:conn:user:<id> / queue id, generation, ttl / 1 or 0. Leaves {g, dead} behind for ttl.
 -- parley_end          P:queue:<id> / queue id, status, ttl / 1 or 0. Leaves {g, dead} behind for ttl, whether the owner, who
 --                     is told by X, lives or not.
 
-local VERSION = 1
+local VERSION = 2
 
 local MAX_ID = 9007199254740991 -- 2^53 - 1: beyond it a Lua number is not exact
 local MAX_CHANNELS = 1000       -- of one event: what an announcement can name
@@ -985,12 +986,9 @@ local function parley_claim(keys, args)
   if q.dead then
     return {'ended'}
   end
-  if args[5] == 'back' then
-    if came <= q.came + CLOCKS_DIFFER_MS then
-      return {'older'}
-    end
-  elseif came > 0 and came + CLOCKS_DIFFER_MS < q.came then
-    return {'older'}
+  local back = args[5] == 'back'
+  if back and came <= q.came + CLOCKS_DIFFER_MS or not back and came > 0 and came + CLOCKS_DIFFER_MS < q.came then
+    return {'older ' .. text(q.came)}
   end
   local generation = text(integer(text(q.generation + 1), keys[1], 1, MAX_ID))
 

@@ -11,7 +11,7 @@ extern const size_t pl_redis_library_len;
 /* What parley_version answers. parley.lua says it, `local VERSION = …`; the build refuses another
  * number here. */
 enum {
-    PL_REDIS_LIBRARY_VERSION = 1
+    PL_REDIS_LIBRARY_VERSION = 2
 };
 
 #endif

@@ -259,6 +259,23 @@ static bool read_claim(struct pl_redis_call *c, const struct redisReply *r)
     return q->generation > 0 && q->position >= 0 && q->user_id.len > 0;
 }
 
+/* "ended", or "older <when the client came that has it>", of library version 1 without that. */
+static void claim_refused(struct pl_redis_call *c, struct pl_str why)
+{
+    struct pl_redis_bus *b = c->ask->b;
+    struct pl_bus_queue theirs = {.queue_id = c->name};
+    int64_t came;
+
+    if (pl_str_eq(why, PL_LIT("ended"))) {
+        claim_failed(c, PL_ERR_DISCONNECTED);
+        return;
+    }
+    if (why.len > 6 && pl_parse_cursor((struct pl_str){why.s + 6, why.len - 6}, &came)) {
+        theirs.since_ms = pl_redis__own_ms(b, came);
+    }
+    pl_hub_bus_claimed(b->hub, c->name, PL_ERR_REPLACED, &theirs);
+}
+
 static void on_claimed(struct pl_redis_call *c, const struct redisReply *r)
 {
     struct pl_redis_bus *b = c->ask->b;
@@ -270,9 +287,7 @@ static void on_claimed(struct pl_redis_call *c, const struct redisReply *r)
         return;
     }
     if (r != NULL && r->type == REDIS_REPLY_ARRAY && r->elements == 1) {
-        bool ended = pl_str_eq(pl_redis__text(r->element[0]), PL_LIT("ended"));
-
-        claim_failed(c, ended ? PL_ERR_DISCONNECTED : PL_ERR_REPLACED);
+        claim_refused(c, pl_redis__text(r->element[0]));
         return;
     }
     if (r == NULL || !read_claim(c, r)) {

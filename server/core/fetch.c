@@ -18,10 +18,11 @@ enum {
 struct fetch {
     struct pl_map_node node;
     struct pl_list waiters;
-    int64_t taken;   /* another node took the queue with this generation meanwhile */
-    int64_t came_ms; /* a queue: unix, when the client came that it is for */
-    bool back;       /* it was taken from here: only if that client is the newer one */
-    bool stale;      /* a change of the record passed meanwhile: asked again */
+    int64_t taken;        /* another node took the queue with this generation meanwhile */
+    int64_t taken_for_ms; /* unix, when the client came that it was for; 0: not known */
+    int64_t came_ms;      /* a queue: the same of the client that this is for */
+    bool back;            /* it was taken from here: only if that client is the newer one */
+    bool stale;           /* a change of the record passed meanwhile: asked again */
     bool reload;
     bool ended; /* of a queue, while it was claimed */
     uint8_t len;
@@ -372,8 +373,27 @@ static int settle_claim(struct pl_hub *h, struct pl_queue *q, const struct pl_bu
     return PL_OK;
 }
 
-/* What there is here of a queue that could not be claimed. */
-static void settle_refusal(struct pl_queue *q, int status)
+/* Another node has it, for a client that came then (0: not known). `replaced` would stop the client here for good,
+ * and one that came at the same time, as far as clocks tell, may well be the newer one: a client that goes from
+ * node to node faster than the news of it. A poll gets an empty answer, at the position it has, and a WebSocket that
+ * seems to be the newer one is told to come again; who has gone does not. */
+static void give_up(struct pl_queue *q, int64_t came_ms)
+{
+    int status = PL_ERR_REPLACED;
+
+    if (q->link != NULL && came_ms > 0 && q->link_since_ms + CLOCKS_DIFFER_MS >= came_ms) {
+        if (q->link->ops->one_answer) {
+            q->behind = true;
+            pl_queue_answer_empty(q);
+        } else if (q->link_since_ms >= came_ms) {
+            status = PL_ERR_BUS;
+        }
+    }
+    pl_store__disown(q, status);
+}
+
+/* What there is here of a queue that could not be claimed. came_ms: with PL_ERR_REPLACED, as above. */
+static void settle_refusal(struct pl_queue *q, int status, int64_t came_ms)
 {
     if (q == NULL) {
         return;
@@ -386,8 +406,10 @@ static void settle_refusal(struct pl_queue *q, int status)
     if (status == PL_ERR_QUEUE_NOT_FOUND) {
         pl_store__queue_proven(q, q->kept->generation); /* nobody has it: it is kept anew */
         pl_deliver__pull(q);
+    } else if (status == PL_ERR_REPLACED) {
+        give_up(q, came_ms);
     } else {
-        pl_store__disown(q, status == PL_ERR_REPLACED ? PL_ERR_REPLACED : PL_ERR_QUEUE_NOT_FOUND);
+        pl_store__disown(q, PL_ERR_QUEUE_NOT_FOUND);
     }
 }
 
@@ -404,13 +426,16 @@ void pl_hub_bus_claimed(struct pl_hub *h, struct pl_str queue_id, int status,
     uint8_t id[16];
     struct fetch *f = fetch_find(h, 'q', queue_id, key);
     /* It goes by the clocks of nodes, and these may be wrong: who comes again is later. */
-    bool refused = status == PL_ERR_REPLACED;
+    bool again = status == PL_ERR_REPLACED;
+    int64_t came_ms = again ? from->since_ms : 0;
 
     if (f == NULL || !pl_queue_id_parse(queue_id, id)) {
         return;
     }
     if (status == PL_OK && f->taken > from->generation) {
         status = PL_ERR_REPLACED;
+        came_ms = f->taken_for_ms;
+        again = came_ms > 0 && f->came_ms >= came_ms;
     } else if (status == PL_OK && f->ended) {
         h->bus_ops->drop(h->bus, from->queue_id, from->user_id, from->generation);
         status = PL_ERR_DISCONNECTED;
@@ -418,9 +443,9 @@ void pl_hub_bus_claimed(struct pl_hub *h, struct pl_str queue_id, int status,
     if (status == PL_OK) {
         status = settle_claim(h, pl_queue_find(h, queue_id), from, id);
     } else {
-        settle_refusal(pl_queue_find(h, queue_id), status);
+        settle_refusal(pl_queue_find(h, queue_id), status, came_ms);
     }
-    finish(h, f, refused ? PL_ERR_BUS : found_status(status));
+    finish(h, f, again ? PL_ERR_BUS : found_status(status));
 }
 
 void pl_fetch__reclaim(struct pl_queue *q)
@@ -432,18 +457,6 @@ void pl_fetch__reclaim(struct pl_queue *q)
     (void)fetch_get(q->hub, 'q', (struct pl_str){id, PL_QUEUE_ID_SIZE - 1}, q->link_since_ms, true);
 }
 
-/* A poll that came at the time of the other link, as far as clocks tell: it may well be the newer one, of a
- * client whose polls go from node to node faster than the news of them. `replaced` would stop it for good; an
- * empty answer, at the position it has, lets it come again if it is still there. */
-static void let_come_again(struct pl_queue *q, int64_t came_ms)
-{
-    if (q->link != NULL && q->link->ops->one_answer && came_ms > 0 &&
-        q->link_since_ms + CLOCKS_DIFFER_MS >= came_ms) {
-        q->behind = true;
-        pl_queue_answer_empty(q);
-    }
-}
-
 void pl_hub_bus_taken(struct pl_hub *h, struct pl_str queue_id, int64_t generation, int64_t came_ms)
 {
     char key[256];
@@ -452,6 +465,7 @@ void pl_hub_bus_taken(struct pl_hub *h, struct pl_str queue_id, int64_t generati
 
     if (f != NULL && generation > f->taken) {
         f->taken = generation;
+        f->taken_for_ms = came_ms;
     }
     if (q == NULL || q->kept->generation >= generation) {
         return;
@@ -460,8 +474,7 @@ void pl_hub_bus_taken(struct pl_hub *h, struct pl_str queue_id, int64_t generati
     if (q->link != NULL && came_ms > 0 && q->link_since_ms > came_ms + CLOCKS_DIFFER_MS) {
         pl_fetch__reclaim(q);
     } else {
-        let_come_again(q, came_ms);
-        pl_store__disown(q, PL_ERR_REPLACED);
+        give_up(q, came_ms);
     }
 }
 

@@ -112,7 +112,8 @@ void pl_hub_bus_user(struct pl_hub *h, const struct pl_bus_user *u);
 void pl_hub_bus_user_done(struct pl_hub *h, struct pl_str user_id, int status);
 /* PL_OK with the queue (its user was told before by pl_hub_bus_user; position and state as saved),
  * PL_ERR_QUEUE_NOT_FOUND: none is kept; PL_ERR_DISCONNECTED: it has ended; PL_ERR_REPLACED: a client
- * that came later has it; PL_ERR_BUS. q is NULL unless PL_OK. */
+ * that came later has it, at q->since_ms (0: not known), and nothing else of q counts; PL_ERR_BUS. Else
+ * q is NULL. */
 void pl_hub_bus_claimed(struct pl_hub *h, struct pl_str queue_id, int status,
                         const struct pl_bus_queue *q);
 /* PL_OK; PL_ERR_REPLACED: another node has it (or it has ended), ours is stale and goes;

@@ -476,7 +476,7 @@ class Client:
                     break
         except aio.Closed as closed:
             self.world.counts[f"overtaken: {closed.code}"] += 1
-            if closed.code != 4409 and not self.world.faults and not self._is_out() and not self.world.ended:
+            if closed.code not in (4409, 1013) and not self.world.faults and not self._is_out() and not self.world.ended:
                 self.world.problem("overtaken", f"{life} at {node.name}: {closed}")
         except aio.Lost as error:
             self.world.counts["overtaken: lost"] += 1
@@ -488,13 +488,17 @@ class Client:
     def _is_out(self):
         return bool(self.user.disconnects)
 
+    def _hurried(self):
+        """It was at another node a moment ago: faster than the news of that it is told to come again."""
+        return any(node is not self.node and time.monotonic() - until < 1 for node, _, until in self.recent)
+
     async def _closed(self, closed):
         self.world.counts[f"closed {closed.code}"] += 1
         if closed.code in (4403, 4404):
             await self.gone(str(closed))
         elif closed.code == 4409:
             self._replaced(str(closed))
-        elif closed.code == 1013 and self._is_out():
+        elif closed.code == 1013 and (self._is_out() or self._hurried()):
             pass  # a node that is just up does not yet say for sure that a queue has ended
         elif closed.code == 4408 and self._was_stopped():
             pass
@@ -539,7 +543,7 @@ class Client:
             await self.gone(repr(answer))
         elif answer.status == 409:
             self._replaced(repr(answer))
-        elif answer.status == 503 and (self.world.faults or self._is_out()):
+        elif answer.status == 503 and (self.world.faults or self._is_out() or self._hurried()):
             await asyncio.sleep(self.rng.uniform(0.05, 0.3))
         else:
             self.world.problem("poll refused", f"{self.life} at {self.node.name}: {answer}")

@@ -712,9 +712,9 @@ class Queues(Case):
     def test_a_claim_for_a_client_that_came_earlier_does_not_take_it_back(self):
         self.save()
         self.assertEqual(self.claim("n2", came=9000)[0], b"2")
-        self.assertEqual(self.claim("n1", came=8899), [b"older"])
+        self.assertEqual(self.claim("n1", came=8899), [b"older 9000"])
         self.assertEqual(self.claim("n3", came=8900)[0], b"3")  # so well the clocks agree
-        self.assertEqual(self.claim("n1", came=9100, back="back"), [b"older"])
+        self.assertEqual(self.claim("n1", came=9100, back="back"), [b"older 9000"])
         self.assertEqual(self.claim("n2", came=9101, back="back")[0], b"4")
         self.assertEqual(self.claim("n1", came=0)[0], b"5")
 

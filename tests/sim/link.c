@@ -114,6 +114,8 @@ static bool may_end(struct sim_link *l, int status)
         return q->token_exp_ms != 0 && c->sim->unix_ms >= q->token_exp_ms;
     case PL_ERR_QUEUE_NOT_FOUND: /* claimed again, and it had ended */
         return model_bus_has_other(c->sim->bus, q);
+    case PL_ERR_BUS: /* taken for a client that came at the same time: it may come again */
+        return !l->poll && model_bus_has_other(c->sim->bus, q);
     case PL_ERR_DRAINING:
         return c->sim->stopping;
     default:

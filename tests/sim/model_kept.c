@@ -357,6 +357,7 @@ static void claim(struct model_bus *b, struct call *c)
 
     if (status != PL_OK) {
         c->status = status;
+        c->queue.since_ms = status == PL_ERR_REPLACED ? q->came_ms : 0;
         return;
     }
     q->generation++;
@@ -475,7 +476,7 @@ static void answer_claim(struct call *c)
 
     sim_detail(s, "node % is answered a claim: %, generation %", p->node, c->status, q->generation);
     if (c->status != PL_OK) {
-        pl_hub_bus_claimed(n->hub, id, c->status, NULL);
+        pl_hub_bus_claimed(n->hub, id, c->status, c->status == PL_ERR_REPLACED ? &given : NULL);
         return;
     }
     s->counts.claims++;

@@ -254,6 +254,22 @@ static void another_node_may_take_it_at_the_same_time(void **state)
     assert_true(lb_is_gone(lb, e.id));
 }
 
+/* For a client that came before this one: which may come again, instead of being stopped for good. */
+static void for_a_client_that_came_no_later_than_this_one(void **state)
+{
+    struct loopback *lb = *state;
+    struct elsewhere e = elsewhere(lb, "community:1");
+    static struct lb_waiter w;
+
+    lb_prepare(lb, "7", e.id, &w);
+    lb_execute(lb, LB_CLAIM);
+    pl_hub_bus_taken(lb->hub, lb_str(e.id), 3, lb->unix_ms - 5);
+    lb_answer(lb, LB_CLAIM);
+    assert_int_equal(w.calls, 1);
+    assert_int_equal(w.status, PL_ERR_BUS);
+    assert_true(lb_is_gone(lb, e.id));
+}
+
 /* The takeover that is told is the one before. */
 static void what_was_taken_before_does_not_count(void **state)
 {
@@ -795,6 +811,7 @@ int main(void)
         TEST(a_queue_outlives_its_node),
         TEST(a_queue_that_nobody_has_leaves_the_user_to_be_asked_for),
         TEST(another_node_may_take_it_at_the_same_time),
+        TEST(for_a_client_that_came_no_later_than_this_one),
         TEST(what_was_taken_before_does_not_count),
         TEST(a_queue_ended_while_it_is_claimed_does_not_come_back),
         TEST(a_disconnect_ends_also_what_nobody_has),

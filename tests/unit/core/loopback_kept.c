@@ -366,6 +366,7 @@ static void execute_claim(struct kept_bus *b, struct lb_call *c)
     }
     if (c->back ? c->came_ms <= q->came_ms : c->came_ms < q->came_ms) {
         c->status = PL_ERR_REPLACED;
+        c->came_ms = q->came_ms;
         return;
     }
     q->came_ms = c->came_ms;
@@ -421,7 +422,9 @@ static void answer_claim(struct kept_bus *b, struct lb_call *c)
     if (c->status == PL_OK) {
         tell_user(b, c->queue.user, c->as_of);
     }
-    pl_hub_bus_claimed(b->base.hub, q.queue_id, c->status, c->status == PL_OK ? &q : NULL);
+    q.since_ms = c->came_ms;
+    pl_hub_bus_claimed(b->base.hub, q.queue_id, c->status,
+                       c->status == PL_OK || c->status == PL_ERR_REPLACED ? &q : NULL);
 }
 
 static void answer_user(struct kept_bus *b, struct lb_call *c)

@@ -420,6 +420,56 @@ static void a_poll_that_came_when_theirs_did_may_come_again(void **state)
     lb_expect_ended(old, PL_ERR_REPLACED);
 }
 
+static void a_websocket_that_came_just_after_theirs_is_told_to_come_again(void **state)
+{
+    struct loopback *lb = *state;
+    struct pl_queue *q = lb_kept_queue(lb, "7", "community:1");
+    struct lb_link *fresh, *old;
+    char id[PL_QUEUE_ID_SIZE];
+    int64_t came_ms;
+
+    pl_queue_id(q, id);
+    lb_pass(lb, 10);
+    came_ms = lb->unix_ms;
+    fresh = lb_websocket(lb, q, -1);
+    settle_saves(lb);
+    pl_hub_bus_taken(lb->hub, lb_str(id), 2, came_ms - 5);
+    lb_expect_ended(fresh, PL_ERR_BUS);
+    assert_true(lb_is_gone(lb, id));
+    q = lb_kept_queue(lb, "8", "community:1");
+    pl_queue_id(q, id);
+    old = lb_websocket(lb, q, -1);
+    settle_saves(lb);
+    pl_hub_bus_taken(lb->hub, lb_str(id), 2, lb->unix_ms + 5);
+    lb_expect_ended(old, PL_ERR_REPLACED);
+}
+
+/* The answer to a save says it before the news does: taking it back is refused, for the time is the same. */
+static void nor_is_one_told_replaced_whose_save_comes_too_late(void **state)
+{
+    struct loopback *lb = *state;
+
+    for (int socket = 0; socket < 2; socket++) {
+        struct pl_queue *q = lb_kept_queue(lb, socket ? "7" : "8", "community:1");
+        struct lb_link *l;
+        char id[PL_QUEUE_ID_SIZE];
+
+        pl_queue_id(q, id);
+        lb_pass(lb, 10);
+        l = socket ? lb_websocket(lb, q, -1) : lb_poll(lb, q, -1);
+        take_elsewhere(lb, id, 5);
+        lb_record(lb, id)->came_ms = lb->unix_ms;
+        settle_saves(lb);
+        lb_answer(lb, LB_CLAIM);
+        if (socket) {
+            lb_expect_ended(l, PL_ERR_BUS);
+        } else {
+            assert_string_equal(lb_member(LB_TAKE(l), "events"), "[]");
+        }
+        assert_true(lb_is_gone(lb, id));
+    }
+}
+
 /* What the others have made of it meanwhile is what it is. */
 static void a_queue_that_comes_back_is_as_the_others_left_it(void **state)
 {
@@ -717,6 +767,8 @@ int main(void)
         TEST(a_queue_that_was_taken_during_a_pause_is_not_served),
         TEST(a_link_that_is_newer_than_theirs_keeps_the_queue),
         TEST(a_poll_that_came_when_theirs_did_may_come_again),
+        TEST(a_websocket_that_came_just_after_theirs_is_told_to_come_again),
+        TEST(nor_is_one_told_replaced_whose_save_comes_too_late),
         TEST(a_queue_that_comes_back_is_as_the_others_left_it),
         TEST(while_others_are_not_heard_a_queue_is_claimed_first),
         TEST(a_queue_that_cannot_be_saved_is_served),
