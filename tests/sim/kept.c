@@ -56,7 +56,7 @@ static uint32_t may_be_granted(const struct sim *s, int user, const struct sim_r
         channels |= r->grants[c].standing ? 1u << c : 0;
     }
     for (size_t i = 0; i < s->token_count; i++) {
-        if (s->tokens[i].user == user && s->tokens[i].iat_ms >= r->backend_ms) {
+        if (s->tokens[i].user == user && s->tokens[i].iat_ms >= r->listed_ms) {
             channels |= s->tokens[i].channels;
         }
     }
@@ -138,6 +138,7 @@ static void merge_record(struct sim_node *n, int user, const struct sim_record *
     r->as_of = from->as_of > before.as_of ? from->as_of : before.as_of;
     r->version = newer->version;
     r->backend_ms = newer->backend_ms;
+    r->listed_ms = newer->listed_ms;
     r->update_ms = newer->update_ms;
     r->not_before_ms = newer->not_before_ms;
     r->narrowed_id = newer->narrowed_id;

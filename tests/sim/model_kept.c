@@ -564,7 +564,7 @@ bool model_bus_keeps(struct model_bus *b, const char *queue_id)
 
 bool model_bus_is_stale(struct model_bus *b, const struct sim_queue *q)
 {
-    const struct bus_queue *kept = model__queue_find(b, q->id);
+    const struct bus_queue *kept = find_kept(b, q->id); /* of one that has lapsed nobody can know */
     uint64_t resumed_ms = b->ports[q->node].resumed_ms;
 
     return kept != NULL && kept->generation > q->generation && kept->owner != q->node &&

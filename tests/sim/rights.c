@@ -297,7 +297,7 @@ static bool change_record(struct sim_record *r, int64_t id, const struct sim_cha
         return false;
     }
     r->by_claims = false;
-    r->backend_ms = c->unix_ms;
+    r->backend_ms = r->listed_ms = c->unix_ms;
     r->version = c->version >= 0 ? c->version : r->version;
     if (c->kind == PL_CHANGE_UPDATE) {
         r->update_ms = c->version >= 0 ? 0 : c->unix_ms;

@@ -95,6 +95,7 @@ struct sim_record {
         int64_t since;
     } grants[SIM_CHANNELS];
     struct sim_membership usual; /* default narrowing */
+    int64_t listed_ms; /* when a backend said the list that is in force; a disconnect says none */
     int64_t version, backend_ms, update_ms, claims_ms, not_before_ms, blocked_until_ms;
     /* Where the bus keeps records: */
     int64_t as_of;       /* every change up to this id is in it */
