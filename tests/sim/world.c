@@ -40,11 +40,13 @@ void sim_random_bytes(void *out, size_t len)
     }
 }
 
-/* In the place of pl_random_bytes (CMakeLists.txt), which seeds the maps: the same in every process. */
-void __wrap_pl_random_bytes(void *out, size_t len);
-void __wrap_pl_random_bytes(void *out, size_t len)
+/* In the place of getrandom (CMakeLists.txt), which seeds the maps: the same in every process. */
+ssize_t __wrap_getrandom(void *out, size_t len, unsigned flags);
+ssize_t __wrap_getrandom(void *out, size_t len, unsigned flags)
 {
+    (void)flags;
     memset(out, 0x5a, len);
+    return (ssize_t)len;
 }
 
 /* ---- what happened ---- */
