@@ -551,7 +551,9 @@ static void jump_to(struct pl_queue *q, int64_t to, const struct pl_sub *const *
             s->last = to > s->last ? to : s->last;
             n++;
         }
-        s->pending = s->pending > to ? s->pending : 0;
+        if (s->pending != 0 && s->pending <= to) {
+            s->pending = to < q->hub->applied ? to + 1 : 0; /* there may be more above it */
+        }
     }
 }
 

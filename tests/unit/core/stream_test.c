@@ -351,6 +351,35 @@ static void a_queue_made_anew_goes_on_from_the_new_epoch(void **state)
     LB_EXPECT_EVENTS(m, start + 1);
 }
 
+/* It is told the position that it has, and what the log lost above that lies before it as well. */
+static void what_the_log_lost_is_told_to_a_queue_made_anew(void **state)
+{
+    struct loopback *lb = *state;
+    struct lb_link *other = lb_websocket(lb, live_queue(lb, "8", "community:1 community:2"), -1);
+    int64_t first = lb_next_id(lb), elsewhere = lb_next_id(lb), lost, next;
+    struct pl_queue *q;
+    struct lb_link *l;
+
+    (void)LB_ANNOUNCE(lb, first, 0);
+    (void)LB_ANNOUNCE(lb, elsewhere, 0, .channels = "community:2");
+    LB_EXPECT_EVENTS(other, first, elsewhere);
+    q = live_queue(lb, "7", "community:1");
+    pl_queue_require_catchup(q);
+    lost = lb_next_id(lb);
+    next = lb_next_id(lb);
+    (void)LB_ANNOUNCE(lb, next, lost);
+    lb_answer_open(lb, "community:1",
+                   &(struct lb_log){.after_id = first,
+                                    .floor = lost,
+                                    .entries = (struct lb_log_entry[]){{next, lost, {0}}},
+                                    .count = 1,
+                                    .whole_to = next});
+    l = lb_websocket(lb, q, -1);
+    LB_EXPECT_CATCHUP(l, "expired", NULL);
+    LB_EXPECT_CATCHUP(l, "trimmed", "1");
+    assert_int_equal(l->position, next);
+}
+
 static void an_epoch_during_a_pause_is_told_after_it(void **state)
 {
     struct loopback *lb = *state;
@@ -486,6 +515,7 @@ int main(void)
         KEPT(who_is_in_the_new_epoch_is_not_told),
         BOTH(an_epoch_begins_also_in_the_middle_of_something),
         BOTH(a_queue_made_anew_goes_on_from_the_new_epoch),
+        ASYNC(what_the_log_lost_is_told_to_a_queue_made_anew),
         BOTH(an_epoch_during_a_pause_is_told_after_it),
         BOTH(a_client_that_comes_back_finds_its_channel_open),
         BOTH(it_is_closed_when_nobody_has_come_back),
