@@ -191,7 +191,11 @@ static void sub_lost(struct pl_sub *s, void *known)
     if (s->pending == 0 || s->pending > from) {
         s->pending = from + 1;
     }
-    sub_missed(s, (s->joined > from ? s->joined : from) + 1);
+    from = s->joined > from ? s->joined : from;
+    from = s->last > from ? s->last : from;
+    if (from < s->channel->floor) {
+        sub_missed(s, from + 1);
+    }
 }
 
 /* Without turns every call from the bus is one: what it brought about is sent when it is all there,

@@ -380,6 +380,33 @@ static void what_the_log_lost_is_told_to_a_queue_made_anew(void **state)
     assert_int_equal(l->position, next);
 }
 
+/* A catch-up was told since the channel's last event: the hole begins behind it, not before. */
+static void what_the_log_lost_below_the_cursor_is_a_hole(void **state)
+{
+    struct loopback *lb = *state;
+    struct pl_queue *q = live_queue(lb, "7", "community:1 community:2");
+    struct lb_link *l = lb_websocket(lb, q, -1);
+    int64_t first = lb_next_id(lb), lost = lb_next_id(lb), passed = lb_next_id(lb),
+            next = lb_next_id(lb);
+
+    (void)LB_ANNOUNCE(lb, first, 0, .channels = "community:2");
+    LB_EXPECT_EVENTS(l, first);
+    (void)lb_websocket(lb, q, first);
+    pl_queue_require_catchup(q);
+    l = lb_websocket(lb, q, -1);
+    LB_EXPECT_CATCHUP(l, "expired", NULL);
+    (void)LB_ANNOUNCE(lb, passed, first, .channels = "community:2");
+    LB_EXPECT_EVENTS(l, passed);
+    (void)LB_ANNOUNCE(lb, next, lost);
+    lb_answer_open(lb, "community:1",
+                   &(struct lb_log){.after_id = 0,
+                                    .floor = lost,
+                                    .entries = (struct lb_log_entry[]){{next, lost, {0}}},
+                                    .count = 1,
+                                    .whole_to = next});
+    LB_EXPECT_CATCHUP(l, "gap", NULL);
+}
+
 static void an_epoch_during_a_pause_is_told_after_it(void **state)
 {
     struct loopback *lb = *state;
@@ -516,6 +543,7 @@ int main(void)
         BOTH(an_epoch_begins_also_in_the_middle_of_something),
         BOTH(a_queue_made_anew_goes_on_from_the_new_epoch),
         ASYNC(what_the_log_lost_is_told_to_a_queue_made_anew),
+        ASYNC(what_the_log_lost_below_the_cursor_is_a_hole),
         BOTH(an_epoch_during_a_pause_is_told_after_it),
         BOTH(a_client_that_comes_back_finds_its_channel_open),
         BOTH(it_is_closed_when_nobody_has_come_back),
