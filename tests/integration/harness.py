@@ -393,8 +393,11 @@ class Server:
     # The backend's side.
 
     def api(self, path, body, expect=200, **kw):
+        """A backend's request; what it published has been heard by the server when this returns."""
         answer = self.post("/realtime/" + path, body, api=True, **kw)
         assert answer.status == expect, f"{path} {body!r:.300}: {answer}"
+        if path == "publish":
+            self.settle()
         return answer.value
 
     def register(self, user=7, communities=(42,), **fields):
@@ -410,10 +413,8 @@ class Server:
         return Poller(self, answer.value) if expect == 200 else answer
 
     def publish(self, communities=(42,), type="new_comment", data=None, **fields):
-        """Publishes one event and returns its id when the server has heard of it."""
-        event_id = self.api("publish", event(communities, type, data, **fields))["event_id"]
-        self.settle()
-        return event_id
+        """Publishes one event and returns its id."""
+        return self.api("publish", event(communities, type, data, **fields))["event_id"]
 
     def cursor(self):
         answer = self.get("/realtime/cursor", api=True)
