@@ -38,6 +38,11 @@ class LimitCase(ServerCase):
     def limited(self, what):
         return self.server.metric(f'realtime_rate_limited_total{{what="{what}"}}')
 
+    def is_taken(self, answer, good=200, refusal=(429, "rate_limited")):
+        if answer.status != good:
+            self.assert_error(answer, *refusal)
+        return answer.status == good
+
     def attempts(self, attempt, rate, burst, refusals=10):
         """Attempts until so many are refused, however slow they are. attempt: True if it was taken."""
         taken, begun = [], time.monotonic()
@@ -142,10 +147,7 @@ class HandshakesPerIp(LimitCase):
 
     def test_upgrades(self):
         def attempt():
-            answer = self.upgrade("203.0.113.1")
-            if answer.status != 101:
-                self.assert_error(answer, 503, "overloaded")
-            return answer.status == 101
+            return self.is_taken(self.upgrade("203.0.113.1"), 101, (503, "overloaded"))
 
         before = self.limited("handshakes")
         self.attempts(attempt, 3, 30)
@@ -155,10 +157,8 @@ class HandshakesPerIp(LimitCase):
 
     def test_registrations(self):
         def attempt(client="203.0.113.3"):
-            answer = self.server.post("/realtime/register", token=mint(new_user()), headers={"X-Forwarded-For": client})
-            if answer.status != 200:
-                self.assert_error(answer, 429, "rate_limited")
-            return answer.status == 200
+            return self.is_taken(self.server.post("/realtime/register", token=mint(new_user()),
+                                                  headers={"X-Forwarded-For": client}))
 
         self.attempts(attempt, 3, 30)
         self.assertTrue(attempt("203.0.113.4"))
@@ -235,8 +235,7 @@ class Rates(LimitCase):
         def attempt():
             answer = self.server.post("/realtime/send", {"op": "subscribe", "id": 1, "community_id": self.community},
                                       queue_id=client.queue_id)
-            if answer.status == 429:
-                self.assert_error(answer, 429, "rate_limited")
+            if not self.is_taken(answer):
                 return False
             error = answer.value["replies"][0].get("error")
             if error:
@@ -328,10 +327,8 @@ class RatesOfBytes(LimitCase):
 
     def test_bytes_over_http_and_of_several_queues(self):
         def attempt():
-            answer = self.server.post("/realtime/send", {"op": "ping", "x": "a" * 3500}, queue_id=next(clients).queue_id)
-            if answer.status != 200:
-                self.assert_error(answer, 429, "rate_limited")
-            return answer.status == 200
+            return self.is_taken(self.server.post("/realtime/send", {"op": "ping", "x": "a" * 3500},
+                                                  queue_id=next(clients).queue_id))
 
         clients = itertools.cycle([self.register() for _ in range(10)])
         before = self.limited("user_bytes"), self.limited("bytes")
@@ -347,13 +344,7 @@ class RatesOfPolls(LimitCase):
         client, calm = self.register(), self.register()
         before = self.limited("polls")
 
-        def attempt():
-            answer = self.server.get(client.path(timeout=0))
-            if answer.status != 200:
-                self.assert_error(answer, 429, "rate_limited")
-            return answer.status == 200
-
-        self.attempts(attempt, 10, 20)
+        self.attempts(lambda: self.is_taken(self.server.get(client.path(timeout=0))), 10, 20)
         self.assertEqual(self.limited("polls") - before, 10)
         calm.poll(timeout=0)
 

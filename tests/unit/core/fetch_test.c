@@ -239,35 +239,32 @@ static void a_queue_that_nobody_has_leaves_the_user_to_be_asked_for(void **state
     assert_int_equal(lb_kept_counts(lb)->asked[LB_USER], 1);
 }
 
-static void another_node_may_take_it_at_the_same_time(void **state)
+/* What a client is told whose queue is taken, for one that came then, before its claim is answered. */
+static int taken_meanwhile(struct loopback *lb, int64_t came_ms)
 {
-    struct loopback *lb = *state;
     struct elsewhere e = elsewhere(lb, "community:1");
     static struct lb_waiter w;
 
     lb_prepare(lb, "7", e.id, &w);
     lb_execute(lb, LB_CLAIM);
-    pl_hub_bus_taken(lb->hub, lb_str(e.id), 3, 0);
+    pl_hub_bus_taken(lb->hub, lb_str(e.id), 3, came_ms);
     lb_answer(lb, LB_CLAIM);
     assert_int_equal(w.calls, 1);
-    assert_int_equal(w.status, PL_ERR_REPLACED);
     assert_true(lb_is_gone(lb, e.id));
+    return w.status;
+}
+
+static void another_node_may_take_it_at_the_same_time(void **state)
+{
+    assert_int_equal(taken_meanwhile(*state, 0), PL_ERR_REPLACED);
 }
 
 /* For a client that came before this one: which may come again, instead of being stopped for good. */
 static void for_a_client_that_came_no_later_than_this_one(void **state)
 {
     struct loopback *lb = *state;
-    struct elsewhere e = elsewhere(lb, "community:1");
-    static struct lb_waiter w;
 
-    lb_prepare(lb, "7", e.id, &w);
-    lb_execute(lb, LB_CLAIM);
-    pl_hub_bus_taken(lb->hub, lb_str(e.id), 3, lb->unix_ms - 5);
-    lb_answer(lb, LB_CLAIM);
-    assert_int_equal(w.calls, 1);
-    assert_int_equal(w.status, PL_ERR_BUS);
-    assert_true(lb_is_gone(lb, e.id));
+    assert_int_equal(taken_meanwhile(lb, lb->unix_ms - 5), PL_ERR_BUS);
 }
 
 /* The takeover that is told is the one before. */

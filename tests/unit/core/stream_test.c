@@ -38,15 +38,20 @@ static struct pl_queue *live_queue(struct loopback *lb, const char *user, const 
     return q;
 }
 
-/* What was read of community:1: this event. */
-static void answer_open_with(struct loopback *lb, int64_t id)
+/* What was read of community:1: this event, and that the log has lost the one before it (0: none). */
+static void answer_open_past(struct loopback *lb, int64_t after, int64_t lost, int64_t id)
 {
     lb_answer_open(lb, "community:1",
-                   &(struct lb_log){.after_id = 0,
-                                    .floor = 0,
-                                    .entries = (struct lb_log_entry[]){{id, 0, {0}}},
+                   &(struct lb_log){.after_id = after,
+                                    .floor = lost,
+                                    .entries = (struct lb_log_entry[]){{id, lost, {0}}},
                                     .count = 1,
                                     .whole_to = id});
+}
+
+static void answer_open_with(struct loopback *lb, int64_t id)
+{
+    answer_open_past(lb, 0, 0, id);
 }
 
 /* ---- the pause ---- */
@@ -368,12 +373,7 @@ static void what_the_log_lost_is_told_to_a_queue_made_anew(void **state)
     lost = lb_next_id(lb);
     next = lb_next_id(lb);
     (void)LB_ANNOUNCE(lb, next, lost);
-    lb_answer_open(lb, "community:1",
-                   &(struct lb_log){.after_id = first,
-                                    .floor = lost,
-                                    .entries = (struct lb_log_entry[]){{next, lost, {0}}},
-                                    .count = 1,
-                                    .whole_to = next});
+    answer_open_past(lb, first, lost, next);
     l = lb_websocket(lb, q, -1);
     LB_EXPECT_CATCHUP(l, "expired", NULL);
     LB_EXPECT_CATCHUP(l, "trimmed", "1");
@@ -398,12 +398,7 @@ static void what_the_log_lost_below_the_cursor_is_a_hole(void **state)
     (void)LB_ANNOUNCE(lb, passed, first, .channels = "community:2");
     LB_EXPECT_EVENTS(l, passed);
     (void)LB_ANNOUNCE(lb, next, lost);
-    lb_answer_open(lb, "community:1",
-                   &(struct lb_log){.after_id = 0,
-                                    .floor = lost,
-                                    .entries = (struct lb_log_entry[]){{next, lost, {0}}},
-                                    .count = 1,
-                                    .whole_to = next});
+    answer_open_past(lb, 0, lost, next);
     LB_EXPECT_CATCHUP(l, "gap", NULL);
 }
 
